@@ -1,0 +1,75 @@
+"""Archives: how ours are named, recognised and described in a repository.
+
+`<label>-<time>` for the database set, `<label>-<set>-<time>` for the others, where time is the snapshot's, in UTC, as in
+`prod-2026-05-26T01:33:27Z`. A name says the verdict: plain when good, `.suspect`, `.unverified`; `.partial` until then.
+Ours are recognised by the whole pattern with the digits spelled out, so that `prod` never matches `prod-eu`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+SetName = Literal["database", "provisioning", "keys"]
+Verdict = Literal["good", "suspect", "unverified"]
+
+PARTIAL = ".partial"
+SUFFIXES = ("", ".suspect", ".unverified")
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+TIME_PATTERN = r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z"
+TIME_GLOB = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]:[0-9][0-9]:[0-9][0-9]Z"
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The archives of one set of one Server."""
+
+    label: str
+    set_name: SetName
+
+    @property
+    def prefix(self) -> str:
+        """What every name of this series begins with."""
+        return self.label if self.set_name == "database" else f"{self.label}-{self.set_name}"
+
+    @property
+    def glob(self) -> str:
+        """Borg's pattern for exactly the plainly named archives of this series."""
+        return f"{self.prefix}-{TIME_GLOB}"
+
+    def name(self, time: datetime) -> str:
+        """Name the archive of a snapshot taken at this time."""
+        return f"{self.prefix}-{time.astimezone(UTC).strftime(TIME_FORMAT)}"
+
+    def owns(self, name: str) -> bool:
+        """Say whether a finished archive of this name belongs to the series."""
+        pattern = f"{re.escape(self.prefix)}-{TIME_PATTERN}({'|'.join(map(re.escape, SUFFIXES))})"
+        return re.fullmatch(pattern, name, re.ASCII) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """One archive in a repository, as Borg lists it; time is aware, UTC."""
+
+    name: str
+    id: str
+    time: datetime
+    comment: str
+    original_size: int | None = None
+
+    @property
+    def verdict(self) -> str | None:
+        """The verdict of its set as its comment says; None when it does not."""
+        return self.described.get("verdict")
+
+    @property
+    def described(self) -> dict[str, str]:
+        """The comment's words by their names."""
+        return dict(word.split("=", 1) for word in self.comment.split() if "=" in word)
+
+
+def comment(verdict: Verdict, manifest_sha256: str, set_name: SetName) -> str:
+    """Describe an archive, for Borg's comment; it holds no braces, which Borg would expand."""
+    return f"verdict={verdict} manifest=sha256:{manifest_sha256} set={set_name}"

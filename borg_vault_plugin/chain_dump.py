@@ -1,0 +1,67 @@
+"""`dump-chain`: the NDJSON files alone, in a directory, as the Server's own dump tool would leave them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+import psycopg
+
+from borg_vault_plugin.chain_export import SCHEMA, TABLES, ChainTable, export_table, exported_tables
+from borg_vault_plugin.config import Settings
+from borg_vault_plugin.database import Connection
+from borg_vault_plugin.errors import SourceError
+from borg_vault_plugin.snapshot import Snapshot, explain, open_snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class ChainDump:
+    """The document that `dump-chain` prints."""
+
+    outDir: str  # the name in the contract
+    counts: dict[str, int]
+
+
+def dump_chain(settings: Settings, directory: Path, org: UUID | None) -> ChainDump:
+    """Write the vault's NDJSON files into a directory, from one snapshot.
+
+    With `org`, only the records and reads of that organisation, and still the whole key registry. Files of the same
+    names are replaced, each when its successor is complete. Raises SourceError.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    names = [f"{SCHEMA}.{table.name}" for table in TABLES]
+    with (
+        tempfile.TemporaryDirectory(prefix="borg-vault-") as private,
+        open_snapshot(
+            settings.source(),
+            lock_timeout=settings.database.lock_timeout,
+            private=Path(private),
+            only_tables=names,
+        ) as snapshot,
+    ):
+        try:
+            return ChainDump(str(directory), _write_tables(snapshot, directory, org))
+        except psycopg.Error as error:
+            raise SourceError(f"database {snapshot.source.address}: {explain(error)}") from error
+
+
+def _write_tables(snapshot: Snapshot, directory: Path, org: UUID | None) -> dict[str, int]:
+    with snapshot.connection() as connection:
+        tables = exported_tables(connection)
+        return {table.name: _write_table(connection, table, directory, org) for table in tables}
+
+
+def _write_table(connection: Connection, table: ChainTable, directory: Path, org: UUID | None) -> int:
+    temporary = directory / f".{table.name}.ndjson.partial"
+    try:
+        with temporary.open("wb") as file:
+            rows = export_table(connection, table, file.write, org=org)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(directory / f"{table.name}.ndjson")
+    finally:
+        temporary.unlink(missing_ok=True)
+    return rows

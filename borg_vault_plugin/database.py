@@ -1,0 +1,124 @@
+"""How to reach the database: libpq parameters from a URL or the environment, the password kept apart.
+
+A `DATABASE_URL` written for the Server's own driver holds parameters that libpq does not know. Those are translated or
+dropped with a notice, since failing on them would only teach people to keep two URLs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from borg_vault_plugin.errors import ConfigError
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+# Any of these says that the operator means libpq's own environment (PostgreSQL documentation, 32.15).
+LIBPQ_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
+# sslmode as node-postgres writes it: TLS without looking at the certificate is what libpq calls "require".
+FOREIGN_SSLMODES = {"no-verify": "require"}
+KEEPALIVES = {"keepalives": "1", "keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "6"}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One database: how libpq reaches it. `parameters` hold no password; `notices` say what a URL lost."""
+
+    parameters: Mapping[str, str]
+    password: str | None = field(default=None, repr=False)
+    notices: tuple[str, ...] = ()
+
+    @property
+    def database(self) -> str:
+        """The database's name, by libpq's rule: the user's name when none is given."""
+        return self.parameters.get("dbname") or self.parameters.get("user") or os.environ.get("USER", "postgres")
+
+    @property
+    def address(self) -> str:
+        """Where the server is, for messages."""
+        host = self.parameters.get("host") or self.parameters.get("hostaddr") or "the local socket"
+        port = self.parameters.get("port")
+        return f"{self.database} on {host}" + (f":{port}" if port else "")
+
+    @property
+    def conninfo(self) -> str:
+        """The libpq conninfo string without the password: it can stand on a command line."""
+        return make_conninfo(**self.parameters)
+
+    def connect(self) -> Connection:
+        """Open an autocommit connection with TCP keepalives; raises psycopg.OperationalError."""
+        parameters = KEEPALIVES | {"connect_timeout": "30", "application_name": "borg-vault"} | dict(self.parameters)
+        if self.password is not None:
+            parameters["password"] = self.password
+        return psycopg.connect(make_conninfo(**parameters), autocommit=True, client_encoding="UTF8")
+
+    def write_password_file(self, path: Path) -> dict[str, str]:
+        """Write libpq's password file (mode 0600) and give the variables that make a child read it."""
+        if self.password is None:
+            return {name: os.environ[name] for name in ("PGPASSFILE",) if name in os.environ}
+        escaped = self.password.replace("\\", "\\\\").replace(":", "\\:")
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(f"*:*:*:*:{escaped}\n")
+        return {"PGPASSFILE": str(path)}
+
+
+def source_from_url(url: str) -> Source:
+    """Read a URL or a libpq conninfo string.
+
+    Raises ConfigError, without repeating the text, which may hold a password.
+    """
+    url, notices = _without_foreign_parameters(url) if "://" in url else (url, ())
+    try:
+        parameters = {name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None}
+    except psycopg.ProgrammingError:
+        raise ConfigError(
+            "the database URL is not one that PostgreSQL understands: write postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+            " and percent-encode special characters in the password"
+        ) from None
+    if "sslpassword" in parameters:
+        raise ConfigError("the database URL holds sslpassword: use a key file of mode 0600 without a password instead")
+    return _source(parameters, notices)
+
+
+def source_from_environment(environment: Mapping[str, str]) -> Source | None:
+    """Read libpq's own variables, services included; None when none of them names a server or database."""
+    if not any(environment.get(name) for name in LIBPQ_VARIABLES):
+        return None
+    parameters = {
+        option.keyword.decode(): option.val.decode()
+        for option in psycopg.pq.Conninfo.get_defaults()
+        if option.val and option.val != option.compiled and option.keyword != b"client_encoding"
+    }
+    return _source(parameters, ())
+
+
+def _source(parameters: dict[str, str], notices: tuple[str, ...]) -> Source:
+    password = parameters.pop("password", None)
+    if password is not None:
+        parameters.pop("passfile", None)  # libpq would prefer it to the password file that we write
+    return Source(parameters, password, notices)
+
+
+def _without_foreign_parameters(url: str) -> tuple[str, tuple[str, ...]]:
+    address, _, query = url.partition("?")
+    known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()} | {"ssl"}
+    kept: list[tuple[str, str]] = []
+    notices: list[str] = []
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name not in known:
+            notices.append(f"the database URL's parameter {name!r} means nothing to PostgreSQL and is ignored")
+        elif name == "sslmode" and value in FOREIGN_SSLMODES:
+            kept.append((name, FOREIGN_SSLMODES[value]))
+            notices.append(f"the database URL's sslmode={value} is read as sslmode={FOREIGN_SSLMODES[value]}")
+        else:
+            kept.append((name, value))
+    # %20, not +, for a space: libpq does not read + as one.
+    return (f"{address}?{urlencode(kept, quote_via=quote)}" if kept else address), tuple(notices)

@@ -1,0 +1,41 @@
+"""What a plugin can do: the hooks, in the order in which a run calls them.
+
+A plugin is a module (or any object) behind an entry point of the group `borg_vault_plugin`, with functions marked
+`@hookimpl`. A function may take fewer arguments than its specification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from borg_vault_plugin.report import Backup
+    from borg_vault_plugin.snapshot import Snapshot
+    from borg_vault_plugin.staging import Artifact, Staging
+
+GROUP = "borg_vault_plugin"
+hookspec = pluggy.HookspecMarker(GROUP)
+hookimpl = pluggy.HookimplMarker(GROUP)
+
+
+@hookspec
+def collect_artifacts(snapshot: Snapshot, staging: Staging) -> Iterable[Artifact]:
+    """Write what this plugin protects into staging, from the given snapshot, and return (or yield) its artifacts.
+
+    Called once per run, in a thread of its own beside the other plugins'. `snapshot.connection()` opens a connection that
+    sees the snapshot's instant; `staging.write(path)` gives a file that is hashed while it is written. Any exception ends
+    the run before Borg is started.
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def backup_finished(report: Backup) -> None:
+    """Hear how a backup ended, after its archives are stored and old ones are pruned.
+
+    An exception here is reported and changes nothing about the backup.
+    """
+    raise NotImplementedError

@@ -1,0 +1,49 @@
+"""What the program tells while it works: narration to stdout, warnings and errors to stderr.
+
+borgmatic logs whatever a hook writes to stderr as an error, so a run that goes well writes nothing there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
+from typing import TextIO
+
+ROOT = logging.getLogger("borg_vault_plugin")
+
+
+class _Current(logging.StreamHandler[TextIO]):
+    """Writes to whatever sys.stdout or sys.stderr is at that moment."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = getattr(sys, self._name)
+        super().emit(record)
+
+
+def begin(*, quiet: bool, verbose: bool) -> None:
+    """Set up narration for this run."""
+    telling, complaining = _Current("stdout"), _Current("stderr")
+    telling.addFilter(lambda record: record.levelno < logging.WARNING)
+    complaining.setLevel(logging.WARNING)
+    complaining.setFormatter(logging.Formatter("borg-vault: %(message)s"))
+    ROOT.handlers = [telling, complaining]
+    ROOT.propagate = False
+    ROOT.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+
+
+@contextlib.contextmanager
+def muted(mute: bool) -> Iterator[None]:
+    """Keep narration off stdout while a document is to stand there alone; warnings still go to stderr."""
+    level = ROOT.level
+    if mute:
+        ROOT.setLevel(max(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        ROOT.setLevel(level)

@@ -1,0 +1,144 @@
+"""Finding plugins and calling them: each in a thread of its own, every failure with the plugin's name."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Iterable
+from datetime import timedelta
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
+
+import pluggy
+import psycopg
+
+from borg_vault_plugin import hookspecs
+from borg_vault_plugin.errors import ConfigError, Error, SourceError
+from borg_vault_plugin.snapshot import Snapshot, explain
+from borg_vault_plugin.staging import Artifact, Staging
+
+if TYPE_CHECKING:
+    from borg_vault_plugin.report import Backup
+
+logger = logging.getLogger(__name__)
+
+BUILT_IN = ("database-dump", "key-registry", "audit-chain")
+JOIN_SECONDS = 30.0
+
+
+def load_plugins(names: Iterable[str]) -> pluggy.PluginManager:
+    """Load the built-in hooks and the named third-party plugins.
+
+    Raises ConfigError, naming the plugin, when one is not installed, cannot be imported, hooks nothing, or hooks something
+    that does not exist.
+    """
+    manager = pluggy.PluginManager(hookspecs.GROUP)
+    manager.add_hookspecs(hookspecs)
+    installed = {point.name: point for point in entry_points(group=hookspecs.GROUP)}
+    for name in dict.fromkeys((*BUILT_IN, *names)):
+        if name not in installed:
+            known = ", ".join(sorted(set(installed) - set(BUILT_IN))) or "none"
+            raise ConfigError(f"plugin {name!r} is not installed: third-party plugins found here: {known}")
+        _register(manager, installed[name])
+    return manager
+
+
+def collect(
+    manager: pluggy.PluginManager, snapshot: Snapshot, staging: Staging, *, timeout: timedelta
+) -> list[Artifact]:
+    """Let every plugin write its artifacts, side by side, and give them sorted by path.
+
+    The first failure abandons the others. Raises SourceError that names the plugin.
+    """
+    results: queue.SimpleQueue[tuple[str, list[Artifact] | BaseException]] = queue.SimpleQueue()
+    threads = []
+    for impl in manager.hook.collect_artifacts.get_hookimpls():
+        view = Staging(staging.directory, impl.plugin_name)
+        # A daemon: a hook that hangs must not keep the program from ending.
+        threads.append(
+            threading.Thread(target=_collect_one, args=(manager, impl.plugin, snapshot, view, results), daemon=True)
+        )
+    try:
+        for thread in threads:
+            thread.start()
+        return _gathered(results, len(threads), timeout)
+    finally:
+        snapshot.abandon()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join(JOIN_SECONDS)
+
+
+def announce(manager: pluggy.PluginManager, report: Backup) -> None:
+    """Tell every plugin how the backup ended; one that fails is reported and ignored."""
+    for impl in manager.hook.backup_finished.get_hookimpls():
+        try:
+            _only(manager, "backup_finished", impl.plugin)(report=report)
+        except Exception as error:  # a notification must never fail a backup
+            logger.warning("plugin %s could not announce the backup: %s", impl.plugin_name, error)
+
+
+def _register(manager: pluggy.PluginManager, point: EntryPoint) -> None:
+    try:
+        plugin = point.load()
+        manager.register(plugin, name=point.name)
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        raise ConfigError(f"plugin {point.name} does not fit: {' '.join(str(error).split())}") from error
+    except Exception as error:
+        raise ConfigError(f"plugin {point.name} cannot be loaded: {type(error).__name__}: {error}") from error
+    if not manager.get_hookcallers(plugin):
+        raise ConfigError(f"plugin {point.name} hooks nothing: mark a function with @hookimpl")
+
+
+def _collect_one(
+    manager: pluggy.PluginManager,
+    plugin: object,
+    snapshot: Snapshot,
+    staging: Staging,
+    results: queue.SimpleQueue[tuple[str, list[Artifact] | BaseException]],
+) -> None:
+    started = time.monotonic()
+    try:
+        answers = _only(manager, "collect_artifacts", plugin)(snapshot=snapshot, staging=staging)
+        # A hook written as a generator has run nothing yet: it is drained here, while the snapshot is open.
+        artifacts = [artifact for answer in answers for artifact in answer]
+        if not artifacts:
+            raise SourceError("it wrote nothing")
+        for artifact in artifacts:
+            logger.info("%s: %s, %d bytes (%.1f s)", staging.producer, artifact.path, artifact.size, time.monotonic() - started)
+        results.put((staging.producer, artifacts))
+    except BaseException as error:  # handed to the thread that waits, which names the plugin
+        results.put((staging.producer, error))
+
+
+def _gathered(
+    results: queue.SimpleQueue[tuple[str, list[Artifact] | BaseException]], expected: int, timeout: timedelta
+) -> list[Artifact]:
+    deadline = time.monotonic() + timeout.total_seconds()
+    artifacts: list[Artifact] = []
+    for _ in range(expected):
+        try:
+            name, outcome = results.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            raise SourceError(f"a hook did not finish within {timeout}: raise database.timeout or mend the hook") from None
+        if isinstance(outcome, BaseException):
+            raise _failure(name, outcome) from outcome
+        artifacts += outcome
+    return sorted(artifacts, key=lambda artifact: artifact.path)
+
+
+def _failure(name: str, error: BaseException) -> SourceError:
+    if isinstance(error, psycopg.Error):
+        return SourceError(f"hook {name}: {explain(error)}")
+    if isinstance(error, Error):
+        return SourceError(f"hook {name}: {error}")
+    return SourceError(f"hook {name} failed: {type(error).__name__}: {' '.join(str(error).split())}")
+
+
+def _only(manager: pluggy.PluginManager, hook: str, plugin: object) -> pluggy.HookCaller:
+    """Give a caller of one hook that calls one plugin only, so that a failure has a name."""
+    others = [other for other in manager.get_plugins() if other is not plugin]
+    return manager.subset_hook_caller(hook, others)

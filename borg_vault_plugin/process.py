@@ -1,0 +1,144 @@
+"""Child processes: each has a timeout, dies with us, and is ended and reaped before its `with` closes.
+
+The environment of a child is built from a list, never inherited: a secret that an operator exported for
+one program is nobody else's business. `setpriv --pdeathsig` (util-linux) makes the kernel end the child when
+the thread that started it dies, without the Python code between fork and exec that `preexec_fn` would run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+logger = logging.getLogger(__name__)
+
+# What any program may need and what holds no secret of ours. PATH: to find ssh; HOME: ssh and Borg keep files there.
+PLAIN_VARIABLES = ("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "SSH_AUTH_SOCK", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
+GRACE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A child that ended: its exit status (negative: ended by that signal) and what it wrote."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+    def last_words(self) -> str:
+        """Give the last line written to stderr that says anything, for an error message."""
+        return last_line(self.stderr)
+
+
+class TimeoutExpired(Exception):
+    """A child was ended because it did not finish in time."""
+
+
+def last_line(text: bytes) -> str:
+    """Give the last line that is not blank, as text."""
+    lines = [line.strip() for line in text.decode("utf-8", "replace").splitlines() if line.strip()]
+    return lines[-1] if lines else "no message"
+
+
+def plain_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Build a child's environment from the list of harmless variables, a UTF-8 locale, and `extra`."""
+    kept = {name: os.environ[name] for name in PLAIN_VARIABLES if name in os.environ}
+    return kept | {"LC_ALL": "C.UTF-8"} | dict(extra or {})
+
+
+def dying_with_us(command: Sequence[str | Path]) -> list[str]:
+    """Give the command that runs `command` and has the kernel end it when we die."""
+    setpriv = shutil.which("setpriv")
+    prefix = [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
+    return prefix + [str(word) for word in command]
+
+
+@contextlib.contextmanager
+def child(
+    command: Sequence[str | Path],
+    *,
+    env: Mapping[str, str],
+    stdin: int | IO[bytes] = subprocess.DEVNULL,
+    stdout: int | IO[bytes] = subprocess.PIPE,
+    stderr: int | IO[bytes] = subprocess.PIPE,
+    cwd: Path | None = None,
+    pass_fds: Iterable[int] = (),
+    in_own_session: bool = True,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a child; on leaving it is gone: asked to stop, then killed, and reaped.
+
+    A session of its own keeps a terminal's Ctrl-C from reaching it before we have decided what to do.
+    """
+    logger.debug("run: %s", shlex.join(str(word) for word in command))
+    process = subprocess.Popen(
+        dying_with_us(command),
+        env=dict(env),
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        cwd=cwd,
+        pass_fds=tuple(pass_fds),
+        start_new_session=in_own_session,
+    )
+    try:
+        yield process
+    finally:
+        end(process)
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a child if it still runs: SIGTERM, ten seconds of grace, SIGKILL; then reap it."""
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def run(
+    command: Sequence[str | Path],
+    *,
+    env: Mapping[str, str],
+    timeout: float,
+    cwd: Path | None = None,
+    data: bytes | None = None,
+    pass_fds: Iterable[int] = (),
+) -> Finished:
+    """Run a child to its end and give what it wrote.
+
+    `timeout` is in seconds; `data` goes to its standard input.
+    Raises TimeoutExpired when the child had to be ended, OSError when it cannot be started.
+    """
+    stdin = subprocess.DEVNULL if data is None else subprocess.PIPE
+    with child(command, env=env, stdin=stdin, cwd=cwd, pass_fds=pass_fds) as process:
+        try:
+            stdout, stderr = process.communicate(data, timeout=timeout)
+        except subprocess.TimeoutExpired:
+            raise TimeoutExpired(f"{Path(str(command[0])).name} did not finish within {timeout:.0f} s and was ended") from None
+    return Finished(process.returncode, stdout, stderr)
+
+
+def ending(returncode: int) -> str:
+    """Say how a child ended, in words."""
+    if returncode >= 0:
+        return f"exit code {returncode}"
+    try:
+        return f"ended by {signal.Signals(-returncode).name}"
+    except ValueError:
+        return f"ended by signal {-returncode}"

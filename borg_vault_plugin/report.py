@@ -1,0 +1,149 @@
+"""What a run says about itself: the documents that `--json` prints, in the order in which they are printed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from borg_vault_plugin.archive import Verdict
+from borg_vault_plugin.chain_export import TABLES
+from borg_vault_plugin.errors import RepositoryError, smallest_exit_code
+from borg_vault_plugin.snapshot import Facts
+from borg_vault_plugin.staging import Artifact
+
+CheckVerdict = Literal["passed", "failed", "not_checked", "not_applicable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What became of a set in one repository; sizes in bytes, as Borg counts them."""
+
+    repository: str
+    status: Literal["stored", "failed", "would_store"]
+    archive_id: str | None = None
+    original_size: int | None = None
+    compressed_size: int | None = None
+    deduplicated_size: int | None = None
+    seconds: float = 0.0
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that verification reports: its stable code, where it is, what was expected and found."""
+
+    code: str
+    where: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """What is known about the staged chain."""
+
+    era: Literal["v1", "v2"]
+    chains: int
+    entries: int
+    verdict: CheckVerdict = "not_checked"
+    signatures_checked: int = 0
+    signatures_carried: int = 0
+    accepted: int = 0
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Continuity:
+    """How the chain compares with the one archived before."""
+
+    previous: str | None = None
+    verdict: CheckVerdict = "not_checked"
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotFacts:
+    """The instant that every artifact of the set comes from; what the source refused to tell is None."""
+
+    id: str
+    time: datetime
+    server_version: str
+    system_identifier: str | None
+    database: str
+    wal_lsn: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What retention did in one repository."""
+
+    repository: str
+    removed: tuple[str, ...] = ()
+    spared: tuple[str, ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pruning:
+    """The document of `prune --json`."""
+
+    pruned: tuple[Pruned, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the run: 0 when every repository was pruned."""
+        return _repository_exit_code(self.pruned)
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """The document of `create --json`."""
+
+    archive: str
+    verdict: Verdict
+    repositories: tuple[Stored, ...]
+    artifacts: tuple[Artifact, ...]
+    counts: dict[str, int]
+    chain: Chain
+    continuity: Continuity
+    snapshot: SnapshotFacts
+    pruned: tuple[Pruned, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the run: 0 when every repository stored the set and was pruned."""
+        return _repository_exit_code((*self.repositories, *self.pruned))
+
+
+def snapshot_facts(facts: Facts) -> SnapshotFacts:
+    """Give the facts that a report and a manifest tell."""
+    return SnapshotFacts(
+        facts.id, facts.time, facts.server_version, facts.system_identifier, facts.database, facts.wal_lsn
+    )
+
+
+def as_json(document: object) -> str:
+    """Print a document as indented JSON; instants in UTC as RFC 3339 has them."""
+    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+
+
+def chain_counts(artifacts: tuple[Artifact, ...]) -> dict[str, int]:
+    """Count the rows of each NDJSON file, by its table's name, in the order of the format."""
+    rows = {artifact.path: artifact.rows for artifact in artifacts}
+    paths = {table.name: f"chain/{table.name}.ndjson" for table in TABLES}
+    return {name: rows[path] or 0 for name, path in paths.items() if path in rows}
+
+
+def unverified_chain(artifacts: tuple[Artifact, ...]) -> Chain:
+    """Describe a chain that nothing has verified yet."""
+    counts = chain_counts(artifacts)
+    heads = next((artifact.rows for artifact in artifacts if artifact.path == "chain-heads.ndjson"), None)
+    era: Literal["v1", "v2"] = "v2" if "vault_key_statements" in counts else "v1"
+    return Chain(era=era, chains=heads or 0, entries=counts.get("audit_vault", 0))
+
+
+def _repository_exit_code(outcomes: tuple[Stored | Pruned, ...]) -> int:
+    return smallest_exit_code(RepositoryError.exit_code for one in outcomes if one.error)

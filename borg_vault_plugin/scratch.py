@@ -1,0 +1,69 @@
+"""Scratch directories: private, gone at the end, and found by the next run when this one is killed before its end.
+
+A scratch directory is locked (flock) for as long as its process lives. One of ours that is not locked has lost its
+process; whoever makes the next one beside it removes it, since it may hold a restored copy of a database.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from borg_vault_plugin.errors import PreflightError
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "bv-"
+SETTLED_SECONDS = 60.0  # a directory younger than this may belong to a process that is about to lock it
+
+
+@contextlib.contextmanager
+def scratch_directory(place: Path) -> Iterator[Path]:
+    """Make a directory of mode 0700 in `place`; on leaving it is gone with all it holds, whoever owns that.
+
+    Raises PreflightError when it cannot be made.
+    """
+    _remove_abandoned(place)
+    try:
+        directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+    except OSError as error:
+        raise PreflightError(f"cannot make a directory in {place}: {error.strerror}") from error
+    with _locked(directory):
+        try:
+            yield directory
+        finally:
+            _remove(directory)
+
+
+def _remove_abandoned(place: Path) -> None:
+    for path in place.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            found = path.lstat()
+            if found.st_uid == os.geteuid() and time.time() - found.st_mtime > SETTLED_SECONDS:
+                with _locked(path):
+                    logger.info("removing %s, which a run that was killed has left", path)
+                    _remove(path)
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Hold the lock on a directory; raises OSError when it is somebody's, or no directory."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove(directory: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+    if directory.exists():
+        logger.warning("could not remove all of %s: remove it by hand", directory)

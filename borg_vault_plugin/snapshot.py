@@ -1,0 +1,274 @@
+"""One instant of the database: an exported snapshot that every connection and every pg_dump of a run shares.
+
+The exporting transaction first locks every table that will be dumped (ACCESS SHARE, which takes no snapshot yet), only
+then exports its snapshot, and then lists the tables once more. Without that order a TRUNCATE or a rewriting ALTER TABLE
+between the export and pg_dump's own locks gives an empty table with exit code 0 (PostgreSQL documentation, 13.6
+"Caveats": TRUNCATE and table-rewriting ALTER TABLE are not MVCC-safe).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import IO, TypeVar
+
+import psycopg
+from psycopg import sql
+
+from borg_vault_plugin import process
+from borg_vault_plugin.clients import Clients, find_clients
+from borg_vault_plugin.database import Connection, Source
+from borg_vault_plugin.errors import SourceError
+
+logger = logging.getLogger(__name__)
+
+Resource = TypeVar("Resource")
+
+# Set where the server knows them. row_security: a policy would filter COPY without a word; off makes PostgreSQL refuse
+# instead. The timeouts: a server may end long or idle transactions by default. The rest: pinned output formats.
+SESSION_SETTINGS = {
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    "transaction_timeout": "0",
+    "row_security": "off",
+    "search_path": "pg_catalog",
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "jit": "off",
+}
+
+# Members of an extension are created by CREATE EXTENSION; only its configuration tables are dumped.
+TABLES_TO_DUMP = """
+SELECT c.oid::int8, format('%I.%I', n.nspname, c.relname)
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+   AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+   AND NOT EXISTS (SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+                    WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+                      AND d.refclassid = 'pg_extension'::regclass AND NOT coalesce(c.oid = ANY (e.extconfig), false))
+ ORDER BY 2"""
+
+BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the source said about itself; what it refused to say is None."""
+
+    id: str
+    time: datetime
+    server_version: str
+    major: int
+    database: str
+    in_recovery: bool
+    system_identifier: str | None
+    wal_lsn: str | None
+
+
+@dataclass
+class Snapshot:
+    """One instant of one database, shared by connections and client programs until the run abandons it."""
+
+    source: Source
+    facts: Facts
+    clients: Clients
+    lock_timeout: timedelta
+    private: Path
+    password_variables: Mapping[str, str]
+    pass_fds: tuple[int, ...] = ()
+    _guard: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _abandoned: bool = field(default=False, repr=False)
+    _connections: list[Connection] = field(default_factory=list, repr=False)
+    _children: list[subprocess.Popen[bytes]] = field(default_factory=list, repr=False)
+
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """Open a connection that sees exactly this instant, in a read-only transaction.
+
+        Raises psycopg.Error, SourceError after the run was abandoned.
+        """
+        with contextlib.closing(self.source.connect()) as connection, self._kept(self._connections, connection):
+            prepare_session(connection, lock_timeout=self.lock_timeout)
+            connection.execute(BEGIN)
+            connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(self.facts.id))
+            yield connection
+
+    @contextlib.contextmanager
+    def client_output(self, program: str, arguments: Sequence[str]) -> Iterator[IO[bytes]]:
+        """Run one of PostgreSQL's client programs against the source and give its standard output, to be read to its end.
+
+        Its password goes through a private file. Raises SourceError with its last words when it fails.
+        """
+        environment = process.plain_environment(self.password_variables)
+        connecting = [f"--dbname={self.source.conninfo}", "--no-password"]
+        command = [str(self.clients.program(program)), *connecting, *arguments]
+        # Its messages go to a file: two pipes read one after the other can hang.
+        with (
+            tempfile.TemporaryFile(dir=self.private) as messages,
+            process.child(command, env=environment, stderr=messages, pass_fds=self.pass_fds) as running,
+            self._kept(self._children, running),
+        ):
+            assert running.stdout is not None
+            yield running.stdout
+            returncode = running.wait()
+            messages.seek(0)
+            words = messages.read()
+            if returncode:
+                raise SourceError(
+                    f"{program} of {self.source.address} failed ({process.ending(returncode)}): {process.last_line(words)}"
+                )
+            for line in words.decode("utf-8", "replace").splitlines():
+                logger.warning("%s", line)
+
+    def abandon(self) -> None:
+        """End every connection and client program of this snapshot, so that whoever waits for one goes on and fails."""
+        with self._guard:
+            self._abandoned = True
+            connections, children = list(self._connections), list(self._children)
+        for running in children:
+            process.end(running)
+        for connection in connections:
+            with contextlib.suppress(psycopg.Error):
+                connection.cancel_safe(timeout=5)
+
+    @contextlib.contextmanager
+    def _kept(self, kept: list[Resource], resource: Resource) -> Iterator[None]:
+        with self._guard:
+            if self._abandoned:
+                raise SourceError("the run was abandoned")
+            kept.append(resource)
+        try:
+            yield
+        finally:
+            with self._guard:
+                kept.remove(resource)
+
+
+@contextlib.contextmanager
+def open_snapshot(
+    source: Source,
+    *,
+    lock_timeout: timedelta,
+    private: Path,
+    pass_fds: Iterable[int] = (),
+    only_tables: Sequence[str] | None = None,
+) -> Iterator[Snapshot]:
+    """Lock what will be dumped, export a snapshot and hold it open.
+
+    `private` is a directory of ours for password files; `only_tables` restricts the locks to these qualified names.
+    Raises SourceError when the server cannot be reached or refuses, PreflightError when no client programs fit.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            connection = stack.enter_context(contextlib.closing(source.connect()))
+            prepare_session(connection, lock_timeout=lock_timeout)
+            facts = _export(connection, only_tables)
+        except psycopg.Error as error:
+            raise SourceError(f"database {source.address}: {explain(error)}") from error
+        clients = find_clients(facts.major, sslmode=source.parameters.get("sslmode"))
+        if clients.major != facts.major:
+            logger.warning(
+                "pg_dump %s for a PostgreSQL %s server: such a dump may not restore there: install postgresql-client-%s",
+                clients.version, facts.server_version, facts.major,
+            )  # fmt: skip
+        snapshot = Snapshot(
+            source, facts, clients, lock_timeout, private, source.write_password_file(private / "pgpass"), tuple(pass_fds)
+        )
+        stack.callback(snapshot.abandon)
+        yield snapshot
+
+
+def prepare_session(connection: Connection, *, lock_timeout: timedelta) -> None:
+    """Pin everything in a session that could end it, filter its rows or change how values are printed."""
+    settings = SESSION_SETTINGS | {"lock_timeout": f"{lock_timeout // timedelta(milliseconds=1)}ms"}
+    connection.execute(
+        "SELECT set_config(s.name, v.value, false) FROM pg_settings s"
+        " JOIN unnest(%s::text[], %s::text[]) AS v(name, value) ON lower(s.name) = lower(v.name)",
+        [list(settings), list(settings.values())],
+    )
+
+
+def explain(error: psycopg.Error) -> str:
+    """Give the first line of what PostgreSQL said, and what to do about the best-known cases."""
+    if isinstance(error, psycopg.errors.LockNotAvailable):
+        hint = "another session, often a migration, holds it: try again later, or raise database.lock_timeout"
+    elif isinstance(error, psycopg.errors.InsufficientPrivilege):
+        hint = "grant SELECT on it to the backup's role, or give that role BYPASSRLS where row-level security is in the way"
+    else:
+        hint = ""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    said = lines[-1] if isinstance(error, psycopg.OperationalError) and error.sqlstate is None else lines[0]
+    return f"{said}: {hint}" if hint else said
+
+
+def _export(connection: Connection, only_tables: Sequence[str] | None) -> Facts:
+    for _ in range(2):
+        tables = _tables_to_dump(connection, only_tables)
+        connection.execute(BEGIN)
+        try:
+            for _, name in tables:
+                _lock(connection, name)
+            facts = _facts(connection)
+            if _tables_to_dump(connection, only_tables) == tables:
+                return facts
+        except psycopg.errors.UndefinedTable:
+            logger.info("a table was dropped while the snapshot was taken: starting over")
+        connection.execute("ROLLBACK")
+    raise SourceError("tables keep being created or dropped: let the migration finish, then try again")
+
+
+def _tables_to_dump(connection: Connection, only_tables: Sequence[str] | None) -> list[tuple[int, str]]:
+    return [
+        (oid, name)
+        for oid, name in connection.execute(TABLES_TO_DUMP).fetchall()
+        if only_tables is None or name in only_tables
+    ]
+
+
+def _lock(connection: Connection, name: str) -> None:
+    # One by one, so that the message of a refusal or a timeout can say which table it was. The name is quoted already.
+    try:
+        connection.execute(f"LOCK TABLE ONLY {name} IN ACCESS SHARE MODE".encode())
+    except (psycopg.errors.LockNotAvailable, psycopg.errors.InsufficientPrivilege) as error:
+        raise SourceError(f"table {name}: {explain(error)}") from error
+
+
+def _facts(connection: Connection) -> Facts:
+    exported = connection.execute(
+        "SELECT pg_export_snapshot(), statement_timestamp(), current_setting('server_version_num')::int,"
+        " current_database(), pg_is_in_recovery()"
+    ).fetchone()
+    assert exported is not None
+    identifier, time, number, database, in_recovery = exported
+    lsn = "pg_last_wal_replay_lsn()" if in_recovery else "pg_current_wal_lsn()"
+    return Facts(
+        id=identifier,
+        time=time.astimezone(UTC),
+        server_version=f"{number // 10000}.{number % 10000}",
+        major=number // 10000,
+        database=database,
+        in_recovery=in_recovery,
+        system_identifier=_if_told(connection, "SELECT system_identifier::text FROM pg_control_system()"),
+        wal_lsn=_if_told(connection, f"SELECT {lsn}::text"),
+    )
+
+
+def _if_told(connection: Connection, query: str) -> str | None:
+    """Ask for something that managed servers refuse; a savepoint keeps the refusal from ending the transaction."""
+    try:
+        with connection.transaction():
+            row = connection.execute(query.encode()).fetchone()
+    except psycopg.Error:
+        return None
+    return None if row is None else row[0]

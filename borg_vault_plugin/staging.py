@@ -1,0 +1,146 @@
+"""Staging: the private directory of one run, in which hooks write artifacts, sealed by its manifest.
+
+An artifact is written under a temporary name, hashed on the way, and renamed when it is complete; so whatever has a final
+name here is whole. The directory is 0700, files are 0600. Sealing checks that what the hooks returned is what is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from borg_vault_plugin.errors import SourceError
+
+MANIFEST = "manifest.json"
+CHECKSUMS = "SHA256SUMS"
+INSTRUCTIONS = "RESTORE.txt"
+OURS = (MANIFEST, CHECKSUMS, INSTRUCTIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One file that a hook wrote: path below staging, size in bytes, SHA-256 in hex, its producer, rows if it has any."""
+
+    path: str
+    size: int
+    sha256: str
+    producer: str
+    rows: int | None = None
+
+
+class ArtifactFile:
+    """An artifact while it is written; `artifact` is set when its `with` ends well."""
+
+    def __init__(self, stream: IO[bytes], path: str, producer: str) -> None:
+        self._stream = stream
+        self._digest = hashlib.sha256()
+        self.path = path
+        self.producer = producer
+        self.size = 0
+        self.rows: int | None = None
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Write and hash the next bytes."""
+        self._digest.update(data)
+        self._stream.write(data)
+        self.size += len(data)
+        return len(data)
+
+    def artifact(self) -> Artifact:
+        """Give what is known about the artifact; call it after the `with` has ended."""
+        return Artifact(self.path, self.size, self._digest.hexdigest(), self.producer, self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Staging:
+    """The private directory of one run, as one producer sees it."""
+
+    directory: Path
+    producer: str
+
+    @contextlib.contextmanager
+    def write(self, path: str) -> Iterator[ArtifactFile]:
+        """Write one artifact at this relative path; it gets its name when the `with` ends without an exception.
+
+        Raises SourceError when the path leads out of staging or is taken.
+        """
+        target = self.directory / checked_path(path)
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.partial")
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        except FileExistsError:
+            raise SourceError(f"artifact {path} is written twice: give each artifact a name of its own") from None
+        with os.fdopen(descriptor, "wb", buffering=1 << 20) as stream:
+            artifact_file = ArtifactFile(stream, path, self.producer)
+            yield artifact_file
+        # link fails where rename would silently replace another producer's artifact
+        try:
+            os.link(temporary, target, follow_symlinks=False)
+        except FileExistsError:
+            raise SourceError(f"artifact {path} is written twice: give each artifact a name of its own") from None
+        temporary.unlink()
+
+
+def checked_path(path: str) -> PurePosixPath:
+    """Check that a path is relative, plain, and not one of the names that sealing uses; raises SourceError."""
+    pure = PurePosixPath(path)
+    plain = path == str(pure) and not pure.is_absolute() and ".." not in pure.parts and path.isprintable()
+    if not plain or path in (".", *OURS) or any(part.startswith(".") for part in pure.parts):
+        raise SourceError(f"artifact path {path!r} is not a plain path below staging: a hook must stay inside")
+    return pure
+
+
+@contextlib.contextmanager
+def private_directory(parent: Path) -> Iterator[Path]:
+    """Make a directory that only we can enter, and remove it with everything in it at the end."""
+    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory = Path(tempfile.mkdtemp(prefix="run-", dir=parent))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def check_complete(directory: Path, artifacts: Iterable[Artifact]) -> None:
+    """Check that staging holds exactly the returned artifacts: regular files of the size that was written.
+
+    Raises SourceError that names the artifact and its producer, or the file that nobody returned.
+    """
+    expected = {artifact.path: artifact for artifact in artifacts}
+    found = dict(_files(directory))
+    for path, artifact in expected.items():
+        entry = found.pop(path, None)
+        if entry is None or not stat.S_ISREG(entry.st_mode):
+            raise SourceError(f"hook {artifact.producer} returned {path}, but no such regular file is in staging")
+        if entry.st_size != artifact.size:
+            raise SourceError(
+                f"hook {artifact.producer} returned {path} with {artifact.size} bytes, but it has {entry.st_size}"
+            )
+    if found:
+        raise SourceError(f"staging holds {min(found)}, which no hook returned: a hook must return what it writes")
+
+
+def write_sealed(directory: Path, name: str, text: str) -> Artifact:
+    """Write one of the files that seal a set (manifest, checksums, instructions)."""
+    data = text.encode("utf-8")
+    descriptor = os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(data)
+    return Artifact(name, len(data), hashlib.sha256(data).hexdigest(), "borg-vault")
+
+
+def _files(directory: Path) -> Iterator[tuple[str, os.stat_result]]:
+    for parent, directories, names in os.walk(directory):
+        links = [name for name in directories if (Path(parent) / name).is_symlink()]
+        for name in (*names, *links):
+            path = Path(parent) / name
+            yield path.relative_to(directory).as_posix(), path.lstat()

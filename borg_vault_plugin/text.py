@@ -1,0 +1,96 @@
+"""Documents as text for people: every function gives lines, none of them prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from borg_vault_plugin.report import Backup, Pruned, Stored
+from borg_vault_plugin.repositories import Initialised, Listing
+
+UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def size(count: int | None) -> str:
+    """Print a number of bytes with three or so digits."""
+    if count is None:
+        return "?"
+    value, unit = float(count), 0
+    while value >= 1000 and unit < len(UNITS) - 1:
+        value, unit = value / 1000, unit + 1
+    return f"{value:.0f} {UNITS[unit]}" if unit == 0 or value >= 100 else f"{value:.1f} {UNITS[unit]}"
+
+
+def plural(count: int, noun: str, nouns: str | None = None) -> str:
+    """Print a count with its noun."""
+    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
+
+
+def columns(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Lay rows out in columns as wide as they need."""
+    table = [tuple(header), *map(tuple, rows)]
+    widths = [max(len(row[place]) for row in table) for place in range(len(header))]
+    for row in table:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def backup_lines(report: Backup) -> Iterator[str]:
+    """Tell how a backup ended."""
+    yield f"{report.archive}: {verdict_words(report)}"
+    vault = f"{plural(report.chain.entries, 'entry', 'entries')} in {plural(report.chain.chains, 'chain')}"
+    if report.artifacts:
+        whole = sum(artifact.size for artifact in report.artifacts)
+        yield f"  {plural(len(report.artifacts), 'artifact')}, {size(whole)}; {vault}, era {report.chain.era}"
+    yield from map(_stored_line, report.repositories)
+    yield from pruned_lines(report.pruned)
+    yield f"  {report.seconds['total']:.1f} s"
+
+
+def verdict_words(report: Backup) -> str:
+    """Say the verdict, and plainly when nothing was verified."""
+    if report.chain.verdict == "not_checked":
+        return "nothing was verified: the chain in it was not checked"
+    return report.verdict
+
+
+def pruned_lines(pruned: Iterable[Pruned], *, dry_run: bool = False) -> Iterator[str]:
+    """Tell what retention did in each repository."""
+    for one in pruned:
+        if one.error is None and one.removed:
+            yield f"  {one.repository}: {'would remove' if dry_run else 'removed'} {plural(len(one.removed), 'archive')}"
+            yield from (f"    {name}" for name in one.removed)
+        elif one.error is None:
+            yield f"  {one.repository}: nothing to remove"
+
+
+def listing_lines(listing: Listing) -> Iterator[str]:
+    """Lay our archives out in a table."""
+    if not listing.archives:
+        yield "no archives yet: make one with `borg-vault create`"
+        return
+    yield from columns(
+        ("ARCHIVE", "REPOSITORY", "TIME (UTC)", "SIZE", "VERDICT", "LAST DRILL"),
+        (
+            (one.name, one.repository, f"{one.time:%Y-%m-%d %H:%M:%S}", size(one.original_size), one.verdict or "?",
+             f"{one.drilled:%Y-%m-%d}" if one.drilled else "never")
+            for one in listing.archives
+        ),
+    )  # fmt: skip
+
+
+def initialised_lines(created: Iterable[Initialised]) -> Iterator[str]:
+    """Tell which repositories were created, and what must happen with their keys."""
+    for one in created:
+        yield f"created repository {one.repository} at {one.path} (id {one.id})"
+        yield f"  its key: {one.key_file}"
+        yield "  move a copy of it off this machine: without key and passphrase nobody can read the backups"
+
+
+def _stored_line(stored: Stored) -> str:
+    if stored.status == "would_store":
+        return f"  {stored.repository}: would store"
+    if stored.status == "failed":
+        return f"  {stored.repository}: FAILED: {stored.error}"
+    return (
+        f"  {stored.repository}: {size(stored.original_size)} stored, {size(stored.deduplicated_size)} of it new"
+        f" ({stored.seconds:.1f} s)"
+    )
