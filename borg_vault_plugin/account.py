@@ -21,6 +21,7 @@ from borg_vault_plugin.errors import PreflightError
 from borg_vault_plugin.process import TimeoutExpired, plain_environment, run
 
 UNUSED_NUMBERS = range(1_879_048_192, 2_147_483_647)  # the end of systemd's table of UIDs and GIDs that is nobody's
+SHARED_PLACES = (Path("/var/tmp"), Path("/tmp"))  # noqa: S108 (what is made there is made by mkdtemp)
 PROBE_SECONDS = 20.0
 
 
@@ -62,7 +63,7 @@ class Account:
 
     def reachable_place(self, wanted: Path) -> Path:
         """Give a directory to make files in that the account can reach: the wanted one if possible."""
-        for place in (wanted, Path("/var/tmp"), Path("/tmp")):
+        for place in (wanted, *SHARED_PLACES):
             if self.owner is None or self.can("test", "-x", place):
                 return place
         raise PreflightError(f"PostgreSQL would run under an account that can reach neither {wanted} nor /tmp")

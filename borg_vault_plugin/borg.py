@@ -178,6 +178,10 @@ class Repository:
         entries = [json.loads(line) for line in lines]
         return {entry["path"]: entry["size"] if entry["type"] == "-" else -1 for entry in entries}
 
+    def extract(self, archive: str, directory: Path, paths: Iterable[str] = ()) -> None:
+        """Extract an archive, or some paths of it, into a directory."""
+        self._run(f"cannot extract {archive}", "extract", f"::{archive}", *paths, cwd=directory)
+
     def rename(self, archive: str, name: str) -> None:
         """Give an archive another name; Borg gives it another id, too."""
         self._run(f"cannot rename {archive}", "rename", f"::{archive}", name)

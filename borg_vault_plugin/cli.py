@@ -186,8 +186,8 @@ def demo_(
     keep_files: Annotated[bool, typer.Option("--keep-files", help="Leave the demo's files where they are.")] = False,
 ) -> None:
     """Tell the whole story on an embedded PostgreSQL and a local repository."""
-    for line in demo.tell(keep_files=keep_files):
-        _print([line])
+    with narration.muted(True):
+        demo.tell(_say, keep_files=keep_files)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -214,6 +214,13 @@ def _settings(context: typer.Context) -> Settings:
 def _print(lines: Iterable[str]) -> None:
     for line in lines:
         print(line, flush=True)
+
+
+def _say(line: demo.Line) -> None:
+    if line.heading:
+        typer.secho(f"\n{line.text}", bold=True)
+    else:
+        _print([line.text])
 
 
 def _fail(error: Error, *, as_document: bool) -> NoReturn:

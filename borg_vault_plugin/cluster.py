@@ -32,6 +32,7 @@ from borg_vault_plugin.errors import SourceError
 from borg_vault_plugin.process import TimeoutExpired, child, last_line, plain_environment, run
 from borg_vault_plugin.scratch import scratch_directory
 
+SHORT_PLACE = Path("/tmp")  # noqa: S108 (what is made there is made by mkdtemp)
 SOCKET_PATH_BYTES = 107  # sizeof(sockaddr_un.sun_path) on Linux, less the closing NUL
 VERSION_SECONDS = 20.0
 INITDB_SECONDS = 300.0
@@ -259,7 +260,7 @@ def _socket_directory(directory: Path, account: Account) -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         sockets = directory / "socket"
         if len(os.fsencode(sockets / ".s.PGSQL.5432")) > SOCKET_PATH_BYTES or "," in str(sockets):
-            short = stack.enter_context(scratch_directory(Path("/tmp")))
+            short = stack.enter_context(scratch_directory(SHORT_PLACE))
             account.let_through(short)
             sockets = short / "socket"
         sockets.mkdir(mode=0o700)

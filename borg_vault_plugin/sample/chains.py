@@ -149,8 +149,7 @@ def record_rows(plan: Plan, record: int, after: int, previous: bytes | None) -> 
 def record_event(plan: Plan, record: int, position: int, instant: int) -> Event:
     """Give what happened to a record; the kinds of entries take turns along its chain."""
     org = plan.org_of(record)
-    makers = (state_change, gate_evaluated, completion_submitted, state_transition)
-    kind, payload = record_created(plan, record) if position == 1 else makers[(position - 2) % 4](plan, record)
+    kind, payload = happening(plan, record, position)
     if plan.shape.filler_bytes:
         payload["filler"] = filler(plan, record, position)
     actor = (plan.administrators if kind == "RECORD_STATE_CHANGE" else plan.agents)[org]
@@ -158,19 +157,34 @@ def record_event(plan: Plan, record: int, position: int, instant: int) -> Event:
     return Event(instant, kind, ordered if isinstance(ordered, dict) else {}, actor)
 
 
-def record_created(plan: Plan, record: int) -> tuple[str, Json]:
+def happening(plan: Plan, record: int, position: int) -> tuple[str, Json]:
+    """Give the entry type and the payload at a position of a record's chain."""
+    if position == 1:
+        return record_created(record)
+    match (position - 2) % 4:
+        case 0:
+            return state_change(record)
+        case 1:
+            return gate_evaluated(record)
+        case 2:
+            return completion_submitted(plan, record)
+        case _:
+            return state_transition(record)
+
+
+def record_created(record: int) -> tuple[str, Json]:
     """Describe the creation of a record."""
     name = RECORD_TYPES[record % len(RECORD_TYPES)]
     return "RECORD_CREATED", {"state": "RECORDED", "type": name, "criteria": {"quantity": record % 90, "unit": "Stück"}}
 
 
-def state_change(plan: Plan, record: int) -> tuple[str, Json]:
+def state_change(record: int) -> tuple[str, Json]:
     """Describe a change of state by `from` and `to` alone (nothing is left to sign beside it), or with a reason."""
     reason: Json = {} if record % 3 == 0 else {"reason": 'accepted by \\ "both" sides\n'}
     return "RECORD_STATE_CHANGE", {"from": "RECORDED", "to": "ACTIVE"} | reason
 
 
-def gate_evaluated(plan: Plan, record: int) -> tuple[str, Json]:
+def gate_evaluated(record: int) -> tuple[str, Json]:
     """Describe a gate, with the traces that led to its result."""
     checks: list[object] = [record % 7, None, True, {"ok": False, "id": "§1"}]
     traces = {"evaluator": "rules", "depth": record % 4}
@@ -187,7 +201,7 @@ def completion_submitted(plan: Plan, record: int) -> tuple[str, Json]:
     return "COMPLETION_SUBMITTED", payload | {"traceparent": f"00-{span}-{span[:16]}-01"}
 
 
-def state_transition(plan: Plan, record: int) -> tuple[str, Json]:
+def state_transition(record: int) -> tuple[str, Json]:
     """Describe a change of state by one object, which may lack the state before."""
     before: Json = {} if record % 4 == 0 else {"from": "ACTIVE"}
     return "RECORD_STATE_CHANGE", {"state_transition": before | {"to": "FULFILLED"}, "note": "délivré ✓"}

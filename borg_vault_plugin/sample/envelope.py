@@ -44,7 +44,7 @@ class Claim:
     """Digest of the entry before this one, 32 bytes."""
 
 
-def head(major: int, value: int) -> bytes:
+def cbor_head(major: int, value: int) -> bytes:
     """Give the shortest head of a CBOR item (RFC 8949 section 4.2.1) for a value below 2^32."""
     if value < 24:
         return bytes((major << 5 | value,))
@@ -57,13 +57,13 @@ def head(major: int, value: int) -> bytes:
 
 def byte_string(value: bytes) -> bytes:
     """Encode bytes."""
-    return head(2, len(value)) + value
+    return cbor_head(2, len(value)) + value
 
 
 def text_string(value: str) -> bytes:
     """Encode text."""
     encoded = value.encode()
-    return head(3, len(encoded)) + encoded
+    return cbor_head(3, len(encoded)) + encoded
 
 
 STATEMENT_START = b"\xa4" + text_string("_type") + text_string("https://in-toto.io/Statement/v1")
@@ -110,9 +110,9 @@ def protected_header(key: SigningKey | None, claim: Claim) -> bytes:
     previous = b"\xf6" if claim.previous is None else byte_string(claim.previous)
     return b"".join((
         b"\xa5", key_labels(key, CONTENT_TYPE),
-        CLAIMS_START, text_string(claim.subject), b"\x06", head(0, claim.issued_at),
+        CLAIMS_START, text_string(claim.subject), b"\x06", cbor_head(0, claim.issued_at),
         ACTOR_LABEL, actor_claim(claim.actor),
-        CHAIN_LABEL, b"\xa2\x01", head(0, claim.position), b"\x02", previous,
+        CHAIN_LABEL, b"\xa2\x01", cbor_head(0, claim.position), b"\x02", previous,
     ))  # fmt: skip
 
 
@@ -120,7 +120,7 @@ def key_labels(key: SigningKey | None, content_type: bytes) -> bytes:
     """Encode labels 1, 3 and 4: algorithm, content type, key id."""
     algorithm = -8 if key is None else key.cose_algorithm
     key_id = bytes(8) if key is None else bytes.fromhex(key.key_id)
-    return b"\x01" + head(1, -1 - algorithm) + b"\x03" + content_type + b"\x04" + byte_string(key_id)
+    return b"\x01" + cbor_head(1, -1 - algorithm) + b"\x03" + content_type + b"\x04" + byte_string(key_id)
 
 
 @lru_cache(maxsize=1024)

@@ -48,7 +48,7 @@ class VaultShape:
     algorithms: tuple[Algorithm, ...] = ("Ed25519", "ES256")
     """Taken in turn by the keys."""
     checkpoint_every: int = 1
-    """Every n-th record has a checkpoint at its head, after the first load and after each day."""
+    """Every n-th record has a checkpoint at its head, after the first load and after each day; 0: none has."""
     unsigned_entries: int = 0
     """This many entries were written before the first key was activated."""
 
@@ -135,7 +135,8 @@ class Plan:
 
     def checkpointed(self, record: int) -> list[int]:
         """Give the positions of a record's chain that have a checkpoint."""
-        if record % self.shape.checkpoint_every:
+        every = self.shape.checkpoint_every
+        if not every or record % every:
             return []
         counts = [self.shape.entries_per_record if record < self.shape.records else 0]
         counts += [len(day.slots.get(record, ())) for day in self.days]

@@ -119,6 +119,7 @@ AUDIT_TABLES: dict[str, type[msgspec.Struct]] = {
 TIMES = ("created_at", "activated_at", "retired_at", "read_at", "checkpoint_at", "witness_cosigned_at")
 MICROSECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 ENCODE_JSON = msgspec.json.Encoder().encode
+COPY_SPECIAL = re.compile(r"[\\\t\n\r]")
 COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
@@ -153,19 +154,22 @@ def copy_values(values: Iterable[object]) -> bytes:
 
 def copy_value(value: object) -> str:
     """Give one value in COPY's text format; bytes as hex, maps as JSON, lists of bytes as arrays."""
-    if value is None:
-        return "\\N"
-    if isinstance(value, str):
-        return value.translate(COPY_ESCAPES) if set("\\\t\n\r") & set(value) else value
-    if isinstance(value, bool):
-        return "t" if value else "f"
-    if isinstance(value, bytes):
-        return "\\\\x" + value.hex()
-    if isinstance(value, dict):
-        return ENCODE_JSON(value).decode().replace("\\", "\\\\")
-    if isinstance(value, list):
-        return "{" + ",".join(f'"\\\\\\\\x{item.hex()}"' for item in value) + "}"
-    return str(value)
+    match value:
+        case None:
+            text = "\\N"
+        case str():
+            text = value.translate(COPY_ESCAPES) if COPY_SPECIAL.search(value) else value
+        case bool():
+            text = "t" if value else "f"
+        case bytes():
+            text = "\\\\x" + value.hex()
+        case dict():
+            text = ENCODE_JSON(value).decode().replace("\\", "\\\\")
+        case list():
+            text = "{" + ",".join(f'"\\\\\\\\x{item.hex()}"' for item in value) + "}"
+        case _:
+            text = str(value)
+    return text
 
 
 def jsonb_ordered(value: object) -> object:

@@ -212,7 +212,9 @@ END $$;
 -- Roles belong to the cluster: another database may have brought this one already.
 DO $$
 BEGIN
-    CREATE ROLE agledger_app NOLOGIN;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'agledger_app') THEN
+        CREATE ROLE agledger_app NOLOGIN;
+    END IF;
 EXCEPTION
     WHEN duplicate_object OR unique_violation THEN NULL;
 END $$;

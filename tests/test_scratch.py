@@ -1,0 +1,53 @@
+"""Scratch directories: private, removed, and not forgotten when their process is killed."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from pathlib import Path
+
+import pytest
+
+from borg_vault_plugin.errors import PreflightError
+from borg_vault_plugin.scratch import scratch_directory
+
+
+def test_it_is_private_and_gone_at_the_end(tmp_path: Path) -> None:
+    with scratch_directory(tmp_path) as directory:
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+        (directory / "file").touch()
+    assert list(tmp_path.glob("bv-*")) == []
+
+
+def test_what_a_killed_parent_left_is_removed_by_the_next_run(tmp_path: Path) -> None:
+    abandoned, young = tmp_path / "bv-abandoned", tmp_path / "bv-young"
+    for left in (abandoned, young):
+        (left / "data").mkdir(parents=True)
+    os.utime(abandoned, (time.time() - 3600,) * 2)
+    with scratch_directory(tmp_path) as held:
+        os.utime(held, (time.time() - 3600,) * 2)
+        with scratch_directory(tmp_path):
+            assert not abandoned.exists()
+            assert young.exists()
+            assert held.exists()
+
+
+def test_what_only_looks_like_one_stays(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "bv-link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "bv-file").touch()
+    os.utime(tmp_path / "bv-file", (0, 0))
+    os.utime(tmp_path / "bv-link", (0, 0), follow_symlinks=False)
+    with scratch_directory(tmp_path):
+        pass
+    assert {path.name for path in tmp_path.glob("*e*")} >= {"elsewhere", "bv-file"}
+    assert (tmp_path / "bv-link").is_symlink()
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    expected = pytest.raises(
+        PreflightError, match=r"^cannot make a directory in .*/nowhere: No such file or directory$"
+    )
+    with expected, scratch_directory(tmp_path / "nowhere"):
+        pass
