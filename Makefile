@@ -25,6 +25,6 @@ help:
 	@rm -f $@
 	@echo "setting up .venv (borgbackup is compiled: a minute or two)"
 	@test -d .venv || python3 -m venv .venv
-	@.venv/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-	@.venv/bin/python -m pip install --quiet --editable ".[borg,embedded]" --group dev
+	@.venv/bin/python -m pip install -qq --upgrade "pip>=25.1"
+	@.venv/bin/python -m pip install -qq --editable ".[borg,embedded]" --group dev
 	@touch $@

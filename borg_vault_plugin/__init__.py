@@ -5,10 +5,12 @@ The names exported here are what plugin authors may import; everything else is i
 
 from borg_vault_plugin.chain_export import ChainTable, Heads, export_table, exported_tables
 from borg_vault_plugin.database import Connection
+from borg_vault_plugin.dump import check_dump
 from borg_vault_plugin.errors import SourceError
 from borg_vault_plugin.hookspecs import hookimpl
-from borg_vault_plugin.registry import export_registry
-from borg_vault_plugin.report import Backup
+from borg_vault_plugin.properties import database_sql, read_properties, roles_sql
+from borg_vault_plugin.registry import check_registry, export_registry, refuse_private_keys
+from borg_vault_plugin.report import Backup, Finding
 from borg_vault_plugin.snapshot import Facts, Snapshot
 from borg_vault_plugin.staging import Artifact, ArtifactFile, Staging
 
@@ -19,12 +21,19 @@ __all__ = [
     "ChainTable",
     "Connection",
     "Facts",
+    "Finding",
     "Heads",
     "Snapshot",
     "SourceError",
     "Staging",
+    "check_dump",
+    "check_registry",
+    "database_sql",
     "export_registry",
     "export_table",
     "exported_tables",
     "hookimpl",
+    "read_properties",
+    "refuse_private_keys",
+    "roles_sql",
 ]

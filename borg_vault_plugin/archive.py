@@ -1,8 +1,8 @@
 """Archives: how ours are named, recognised and described in a repository.
 
-`<label>-<time>` for the database set, `<label>-<set>-<time>` for the others, where time is the snapshot's, in UTC, as in
-`prod-2026-05-26T01:33:27Z`. A name says the verdict: plain when good, `.suspect`, `.unverified`; `.partial` until then.
-Ours are recognised by the whole pattern with the digits spelled out, so that `prod` never matches `prod-eu`.
+`<label>-<time>` for the database set, `<label>-<set>-<time>` for the others, where time is the snapshot's, in UTC, as
+in `prod-2026-05-26T01:33:27Z`. A name says the verdict: plain when good, `.suspect`, `.unverified`; `.partial` until
+then. Ours are recognised by the whole pattern with the digits spelled out, so that `prod` never matches `prod-eu`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ SetName = Literal["database", "provisioning", "keys"]
 Verdict = Literal["good", "suspect", "unverified"]
 
 PARTIAL = ".partial"
+# Until there is a verifier every set is unverified, and stored under its plain name.
+SUFFIX: dict[Verdict, str] = {"good": "", "suspect": ".suspect", "unverified": ""}
 SUFFIXES = ("", ".suspect", ".unverified")
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 TIME_PATTERN = r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z"

@@ -1,45 +1,39 @@
-"""The story of a backup: lock, snapshot, hooks, staging, seal, one archive per repository, retention, report."""
+"""The story of a backup: lock, preflight, one staged set, one archive per repository, retention, report."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-import pluggy
-
-from borg_vault_plugin import plugins, retention
-from borg_vault_plugin.archive import PARTIAL, Archive, Series, Verdict, comment
-from borg_vault_plugin.borg import Repository, Storing
+from borg_vault_plugin import plugins, preflight, retention
+from borg_vault_plugin.archive import Series, SetName
+from borg_vault_plugin.borg import Inventory, Repository
 from borg_vault_plugin.config import Settings
 from borg_vault_plugin.database import Source
-from borg_vault_plugin.errors import RepositoryError
+from borg_vault_plugin.errors import Error, PreflightError, RepositoryError
+from borg_vault_plugin.history import History
 from borg_vault_plugin.lock import run_lock
-from borg_vault_plugin.manifest import FORMAT, Manifest, Sealed, program_version, seal
-from borg_vault_plugin.report import (
-    Backup,
-    Continuity,
-    Pruned,
-    Pruning,
-    Stored,
-    chain_counts,
-    snapshot_facts,
-    unverified_chain,
-)
+from borg_vault_plugin.preflight import Estimate
+from borg_vault_plugin.progress import Progress, unseen
+from borg_vault_plugin.report import Backup, Continuity, Fate, Pruned, Pruning, Stored, snapshot_facts, staged_chain
 from borg_vault_plugin.repositories import open_repositories
-from borg_vault_plugin.snapshot import Facts, open_snapshot
-from borg_vault_plugin.staging import Artifact, Staging, check_complete, private_directory
+from borg_vault_plugin.snapshot import open_snapshot
+from borg_vault_plugin.stage import Stage, Staged, stage
+from borg_vault_plugin.staging import private_directory, sweep_staging
+from borg_vault_plugin.stopwatch import Stopwatch
+from borg_vault_plugin.store import store, sweep
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What one `create` was asked to do beyond the configuration."""
+    """What one run was asked to do beyond the configuration."""
 
+    set_name: SetName = "database"
     repositories: tuple[str, ...] = ()
     keep: Mapping[str, int] | None = None
     prune: bool = True
@@ -47,35 +41,32 @@ class Request:
     borg_options: tuple[str, ...] = ()
 
 
-@dataclass
-class Stopwatch:
-    """Seconds by phase of a run."""
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of this set: whoever holds it holds the run lock."""
 
-    started: float = field(default_factory=time.monotonic)
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("stage", "verify", "store", "prune"), 0.0))
+    settings: Settings
+    request: Request
+    series: Series
+    history: History
+    lock: int
+    progress: Progress
 
-    @contextlib.contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Count what happens inside to one phase."""
-        begun = time.monotonic()
-        yield
-        self.seconds[name] += round(time.monotonic() - begun, 3)
-
-    def total(self) -> dict[str, float]:
-        """Give all phases and the whole."""
-        return self.seconds | {"total": round(time.monotonic() - self.started, 3)}
+    @property
+    def keep(self) -> Mapping[str, int]:
+        """The retention rule."""
+        return self.request.keep or self.settings.sets.database.counts()
 
 
 @dataclass(frozen=True, slots=True)
-class Staged:
-    """What a run staged: the manifest and every file, sealed."""
+class Ready:
+    """A repository that was looked into before the first byte, with what is in it."""
 
-    manifest: Manifest
-    sealed: Sealed
-    directory: Path
+    repository: Repository
+    inventory: Inventory
 
 
-def create(settings: Settings, request: Request) -> Backup:
+def create(settings: Settings, request: Request, progress: Progress = unseen) -> Backup:
     """Back up the database set: stage it once, store it in every repository, prune.
 
     Raises Error before anything is stored; a repository that fails later is in the report, and the others go on.
@@ -83,138 +74,119 @@ def create(settings: Settings, request: Request) -> Backup:
     source = settings.source()
     for notice in source.notices:
         logger.info("%s", notice)
-    series = Series(settings.label_for(source), "database")
+    series = Series(settings.label_for(source), request.set_name)
     manager = plugins.load_plugins(settings.plugins)
     watch = Stopwatch()
     with run_lock(settings.state_directory, series.prefix) as lock:
+        run = Run(settings, request, series, settings.history(), lock, progress)
+        place = settings.staging_parent / series.prefix
+        sweep_staging(place)
         repositories = open_repositories(settings, request.repositories, pass_fds=(lock,))
-        reachable, unreachable = _look_into(repositories, series)
-        with private_directory(settings.staging_parent) as private:
-            with watch.phase("stage"):
-                staged = _stage(settings, source, series, manager, private, lock, dry_run=request.dry_run)
+        estimate = preflight.check_source(source)
+        ready, failed = _make_ready(run, repositories, estimate)
+        if request.dry_run:
+            return _rehearse(run, source, ready, failed, watch)
+        preflight.check_space(place, estimate.staged, "staging")
+        with private_directory(place) as private:
+            staged = stage(Stage(source, series, settings.database, manager, private, lock, estimate, progress), watch)
             with watch.phase("store"):
-                stored = [_store(repository, staged, request) for repository in reachable]
+                stored = [_store(run, one, staged) for one in ready]
         with watch.phase("prune"):
-            pruned = _prune(settings, series, reachable, stored, request)
-    report = _report(staged, (*stored, *unreachable), pruned, watch)
+            pruned = _prune_after(run, ready, stored)
+    report = _report(staged, (*stored, *failed), pruned, watch)
     plugins.announce(manager, report)
     return report
 
 
-def _look_into(repositories: list[Repository], series: Series) -> tuple[list[Repository], list[Stored]]:
-    """Open each repository before the first byte is staged, and sweep what a killed run left in it."""
-    reachable: list[Repository] = []
-    unreachable: list[Stored] = []
+def prune(settings: Settings, request: Request) -> Pruning:
+    """Apply retention to the archives of the database set, under the run lock."""
+    series = Series(settings.label_for(settings.source()), request.set_name)
+    with run_lock(settings.state_directory, series.prefix) as lock:
+        run = Run(settings, request, series, settings.history(), lock, unseen)
+        repositories = open_repositories(settings, request.repositories, pass_fds=(lock,))
+        outcomes = [_prune_one(run, repository) for repository in repositories]
+    return Pruning(tuple(pruned for pruned, _ in outcomes), tuple(fate for _, fates in outcomes for fate in fates))
+
+
+def _make_ready(run: Run, repositories: list[Repository], estimate: Estimate) -> tuple[list[Ready], list[Stored]]:
+    """Look into each repository before the first byte is staged; when none is ready, raise what ails the first."""
+    ready: list[Ready] = []
+    failed: list[Stored] = []
+    errors: list[Error] = []
     for repository in repositories:
         try:
-            _sweep(repository, series, repository.archives())
-            reachable.append(repository)
-        except RepositoryError as error:
-            if repository is repositories[-1] and not reachable:
-                raise
-            logger.error("%s", error)
-            unreachable.append(Stored(repository.name, "failed", error=str(error)))
-    return reachable, unreachable
+            ready.append(_look_into(run, repository, estimate))
+        except (RepositoryError, PreflightError) as error:
+            errors.append(error)
+            failed.append(Stored(repository.name, "failed", error=str(error)))
+    if not ready:
+        raise errors[0]
+    for ailing in failed:
+        logger.error("%s", ailing.error)
+    return ready, failed
 
 
-def _sweep(repository: Repository, series: Series, archives: list[Archive]) -> None:
-    leftovers = [one.name for one in archives if one.name.endswith(PARTIAL) and series.owns(one.name.removesuffix(PARTIAL))]
-    if leftovers:
-        logger.info("removing %s from %s, left by a run that was cut short", ", ".join(leftovers), repository.name)
-        repository.delete(leftovers)
+def _look_into(run: Run, repository: Repository, estimate: Estimate) -> Ready:
+    inventory = repository.inventory()
+    if not run.request.dry_run:
+        sweep(repository, run.series, inventory, run.history)
+    is_first = not any(run.series.owns(archive.name) for archive in inventory.archives)
+    preflight.check_repository_space(repository, estimate, is_first=is_first)
+    return Ready(repository, inventory)
 
 
-def _stage(
-    settings: Settings,
-    source: Source,
-    series: Series,
-    manager: pluggy.PluginManager,
-    private: Path,
-    lock: int,
-    *,
-    dry_run: bool,
-) -> Staged:
-    directory = private / "set"
-    directory.mkdir(mode=0o700)
-    with open_snapshot(
-        source, lock_timeout=settings.database.lock_timeout, private=private, pass_fds=(lock,)
-    ) as snapshot:
-        logger.info(
-            "database %s, PostgreSQL %s, snapshot of %s",
-            snapshot.facts.database, snapshot.facts.server_version, f"{snapshot.facts.time:%Y-%m-%d %H:%M:%SZ}",
-        )  # fmt: skip
-        artifacts = []
-        if not dry_run:
-            artifacts = plugins.collect(
-                manager, snapshot, Staging(directory, "borg-vault"), timeout=settings.database.timeout
-            )
-    check_complete(directory, artifacts)
-    manifest = _manifest(series, snapshot.facts, f"pg_dump {snapshot.clients.version}", tuple(artifacts))
-    return Staged(manifest, seal(directory, manifest), directory)
-
-
-def _manifest(series: Series, facts: Facts, clients: str, artifacts: tuple[Artifact, ...]) -> Manifest:
-    verdict: Verdict = "unverified"
-    return Manifest(
-        format=FORMAT,
-        program=program_version(),
-        label=series.label,
-        set=series.set_name,
-        archive=series.name(facts.time),
-        verdict=verdict,
-        snapshot=snapshot_facts(facts),
-        clients=clients,
-        artifacts=artifacts,
-        counts=chain_counts(artifacts),
-        chain=unverified_chain(artifacts),
-        continuity=Continuity(),
+def _store(run: Run, ready: Ready, staged: Staged) -> Stored:
+    return store(
+        ready.repository,
+        ready.inventory.repository_id,
+        staged,
+        options=run.request.borg_options,
+        history=run.history,
+        progress=run.progress,
     )
 
 
-def _store(repository: Repository, staged: Staged, request: Request) -> Stored:
-    if request.dry_run:
-        logger.info("would store %s in %s", staged.manifest.archive, repository.name)
-        return Stored(repository.name, "would_store")
-    begun = time.monotonic()
+def _prune_after(run: Run, ready: list[Ready], stored: list[Stored]) -> tuple[Pruned, ...]:
+    """Prune where the new archive is safely stored, and nowhere else."""
+    if not run.request.prune:
+        return ()
+    safe = {one.repository for one in stored if one.status == "stored"}
+    return tuple(_prune_one(run, one.repository)[0] for one in ready if one.repository.name in safe)
+
+
+def _prune_one(run: Run, repository: Repository) -> tuple[Pruned, tuple[Fate, ...]]:
+    """Apply retention in one repository; one that fails is in the result, so that the others go on."""
     try:
-        stored = _store_whole(repository, staged, request.borg_options)
+        plan = retention.plan(repository, run.series, run.keep, run.history)
+        if not run.request.dry_run:
+            retention.apply(repository, run.series, run.keep, run.history, plan)
     except RepositoryError as error:
         logger.error("%s", error)
-        return Stored(repository.name, "failed", seconds=round(time.monotonic() - begun, 3), error=str(error))
-    logger.info("stored %s in %s", staged.manifest.archive, repository.name)
-    return stored
+        return Pruned(repository.name, error=str(error)), ()
+    return Pruned(repository.name, plan.names("remove"), plan.names("spare")), plan.fates
 
 
-def _store_whole(repository: Repository, staged: Staged, options: tuple[str, ...]) -> Stored:
-    """Store under a temporary name, compare what Borg lists with what was sealed, and only then give the plain name."""
-    begun = time.monotonic()
-    manifest, expected = staged.manifest, staged.sealed.sizes()
-    described = comment(manifest.verdict, staged.sealed.manifest_sha256, manifest.set)
-    partial = manifest.archive + PARTIAL
-    paths = tuple(sorted(expected))
-    sizes = repository.store(Storing(partial, manifest.snapshot.time, described, staged.directory, paths, options))
-    if repository.listing(partial) != expected:
-        raise RepositoryError(f"repository {repository.name}: {partial} does not hold what was staged: look at its disk")
-    repository.rename(partial, manifest.archive)
-    archive_id = next((one.id for one in repository.archives(glob=manifest.archive)), None)
-    seconds = round(time.monotonic() - begun, 3)
-    return Stored(
-        repository.name, "stored", archive_id, sizes.original, sizes.compressed, sizes.deduplicated, seconds
-    )
-
-
-def _prune(
-    settings: Settings, series: Series, repositories: list[Repository], stored: list[Stored], request: Request
-) -> tuple[Pruned, ...]:
-    """Prune where the new archive is safely stored, and nowhere else."""
-    if not request.prune:
-        return ()
-    keep = request.keep or settings.sets.database.counts()
-    good = {one.repository for one in stored if one.status != "failed"}
-    return tuple(
-        retention.prune(repository, series, keep, dry_run=request.dry_run)
-        for repository in repositories
-        if repository.name in good
+def _rehearse(run: Run, source: Source, ready: list[Ready], failed: list[Stored], watch: Stopwatch) -> Backup:
+    """Say what a run would do: it takes the locks and the snapshot, and writes nothing."""
+    lock_timeout = run.settings.database.lock_timeout
+    with (
+        tempfile.TemporaryDirectory(prefix="borg-vault-") as private,
+        open_snapshot(source, lock_timeout=lock_timeout, private=Path(private), pass_fds=(run.lock,)) as snapshot,
+    ):
+        facts = snapshot.facts
+    would_store = [Stored(one.repository.name, "would_store") for one in ready]
+    pruned = [_prune_one(run, one.repository)[0] for one in ready] if run.request.prune else []
+    return Backup(
+        archive=run.series.name(facts.time),
+        verdict="unverified",
+        repositories=(*would_store, *failed),
+        artifacts=(),
+        counts={},
+        chain=staged_chain((), ()),
+        continuity=Continuity(),
+        snapshot=snapshot_facts(facts),
+        pruned=tuple(pruned),
+        seconds=watch.total(),
     )
 
 
@@ -232,12 +204,3 @@ def _report(staged: Staged, stored: tuple[Stored, ...], pruned: tuple[Pruned, ..
         pruned=pruned,
         seconds=watch.total(),
     )
-
-
-def prune(settings: Settings, request: Request) -> Pruning:
-    """Apply retention to the archives of the database set, under the run lock."""
-    series = Series(settings.label_for(settings.source()), "database")
-    keep = request.keep or settings.sets.database.counts()
-    with run_lock(settings.state_directory, series.prefix) as lock:
-        repositories = open_repositories(settings, request.repositories, pass_fds=(lock,))
-        return Pruning(tuple(retention.prune(one, series, keep, dry_run=request.dry_run) for one in repositories))

@@ -16,7 +16,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ from borg_vault_plugin import process
 from borg_vault_plugin.archive import TIME_FORMAT, Archive
 from borg_vault_plugin.config import RepositorySettings
 from borg_vault_plugin.errors import ConfigError, PreflightError, RepositoryError
+from borg_vault_plugin.progress import Advance
 from borg_vault_plugin.secret import reveal
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,9 @@ FIXED_VARIABLES = {
 }
 # Measured on nightly dumps and NDJSON of a vault: 64 KiB chunks store a third to a half of what 2 MiB ones do.
 CHUNKER_PARAMETERS = "buzhash,12,20,16,4095"
+# Borg writes segments of up to this size; `compact` needs room for one before it frees any.
+SEGMENT_BYTES = 500 << 20
+LEAST_RESERVED_BYTES = 10_000_000  # Borg takes no smaller additional_free_space
 NOT_ENCRYPTED = ("none", "authenticated", "authenticated-blake2")
 ENCRYPTION_MODES = ("repokey", "repokey-blake2", "keyfile", "keyfile-blake2")
 # Options of `borg create` that may follow `--`, with the number of words that each takes. All others could
@@ -55,7 +59,8 @@ PASSED_ON = dict.fromkeys(
      "--numeric-ids", "--stats", "--list", "--show-rc", "--debug", "--verbose", "--info", "-v"), 0,
 )  # fmt: skip
 VERSION = re.compile(rb"borg (\d+)\.(\d+)\.(\S+)")
-PLAN_LINE = re.compile(r"(?P<verb>Keeping|Would prune).*\[(?P<id>[0-9a-f]{64})\]$")
+PLAN_LINE = re.compile(r"(?:Keeping archive \(rule: (?P<rule>[^)]*)\)|Would prune):.*\[(?P<id>[0-9a-f]{64})\]$")
+CHECKPOINT = re.compile(r"\.checkpoint(\.\d+)?")  # what Borg adds to the names of archives that it did not finish
 PROBE_SECONDS = 60.0
 
 ADVICE = {
@@ -119,6 +124,21 @@ class Sizes:
     deduplicated: int
 
 
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What is in a repository, and the repository's id in hex."""
+
+    repository_id: str
+    archives: tuple[Archive, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a prune would do with one archive: keep it by this rule, or (no rule) remove it."""
+
+    kept_by: str | None
+
+
 @dataclass(frozen=True)
 class Repository:
     """One Borg repository and how to open it."""
@@ -129,13 +149,30 @@ class Repository:
     passphrase: str = field(repr=False)
     pass_fds: tuple[int, ...] = ()
 
+    @property
+    def directory(self) -> Path | None:
+        """Where a local repository is; None for one on another host."""
+        return None if _is_remote(self.settings.path) else Path(self.settings.path).expanduser().absolute()
+
+    def stored_bytes(self) -> int:
+        """Give the size of a local repository on disk."""
+        data = (self.directory or Path()) / "data"
+        return sum(path.stat().st_size for path in data.rglob("*") if path.is_file()) if self.directory else 0
+
     def create(self, encryption: str) -> None:
-        """Make the repository, encrypted. Raises RepositoryError, ConfigError for a mode that does not encrypt."""
+        """Make the repository, encrypted, with space reserved for deleting and compacting when its disk is full.
+
+        Raises RepositoryError, ConfigError for a mode that does not encrypt.
+        """
         if encryption not in ENCRYPTION_MODES:
             raise ConfigError(f"encryption mode {encryption!r} is refused: choose one of {', '.join(ENCRYPTION_MODES)}")
-        if "://" not in self.settings.path:
-            Path(self.settings.path).expanduser().parent.mkdir(parents=True, exist_ok=True)
+        if self.directory is not None:
+            self.directory.parent.mkdir(parents=True, exist_ok=True)
         self._run("cannot be created", "init", f"--encryption={encryption}")
+        if self.directory is not None:
+            reserved = min(SEGMENT_BYTES, shutil.disk_usage(self.directory).total // 20)
+            if reserved >= LEAST_RESERVED_BYTES:
+                self._run("cannot be configured", "config", "::", "additional_free_space", str(reserved))
 
     def export_key(self, path: Path) -> None:
         """Write the repository's key, still locked by its passphrase, to a new file of mode 0600."""
@@ -152,22 +189,35 @@ class Repository:
         """Give the repository's id, in hex."""
         return str(_mapping(self._run("cannot be read", "info", "--json").document()["repository"])["id"])
 
-    def archives(self, *, glob: str | None = None) -> list[Archive]:
-        """List the archives, oldest first; `glob` as in `borg list --glob-archives`. Refuses an unencrypted repository."""
+    def inventory(self, *, glob: str | None = None) -> Inventory:
+        """List the archives, oldest first, those of cut-short runs included; `glob` as Borg's --glob-archives has it.
+
+        Raises RepositoryError, PreflightError for a repository that is not encrypted.
+        """
         selection = [f"--glob-archives={glob}"] if glob else []
-        document = self._run("cannot be listed", "list", "--json", "--format={comment}", *selection).document()
+        arguments = ["--json", "--consider-checkpoints", "--format={comment}", *selection]
+        document = self._run("cannot be listed", "list", *arguments).document()
         self._refuse_unencrypted(document)
-        return [_archive(entry) for entry in _sequence(document["archives"])]
+        archives = tuple(_archive(entry) for entry in _sequence(document["archives"]))
+        return Inventory(str(_mapping(document["repository"])["id"]), archives)
 
     def described_archives(self, *, glob: str) -> list[Archive]:
         """List archives with their original sizes."""
         document = self._run("cannot be listed", "info", "--json", f"--glob-archives={glob}").document()
         return [_archive(entry) for entry in _sequence(document["archives"])]
 
-    def store(self, storing: Storing) -> Sizes:
-        """Store files as one archive. Any exit code of Borg but 0 is a RepositoryError: the archive may be incomplete."""
+    def store(self, storing: Storing, advance: Advance | None = None) -> Sizes:
+        """Store files as one archive, telling `advance` how many bytes were read.
+
+        Any exit code of Borg but 0 is a RepositoryError: the archive may be incomplete.
+        """
+        arguments = create_arguments(storing, self.settings.compression)
         answer = self._run(
-            "did not take the archive", *create_arguments(storing, self.settings.compression), cwd=storing.directory
+            "did not take the archive",
+            *(["--progress"] if advance else []),
+            *arguments,
+            cwd=storing.directory,
+            on_message=_following(advance) if advance else None,
         )
         stats = _mapping(_mapping(answer.document()["archive"])["stats"])
         return Sizes(*(int(str(stats[f"{name}_size"])) for name in ("original", "compressed", "deduplicated")))
@@ -190,13 +240,13 @@ class Repository:
         """Delete archives by their names."""
         self._run("cannot delete archives", "delete", "::", *archives)
 
-    def prune_plan(self, glob: str, keep: Mapping[str, int]) -> list[str]:
-        """Give the ids of the archives that Borg's own prune would remove."""
+    def prune_plan(self, glob: str, keep: Mapping[str, int]) -> dict[str, Planned]:
+        """Give what Borg's own prune would do, by the ids of the archives."""
         answer = self._run(
             "cannot plan its pruning", "prune", "--dry-run", "--list", f"--glob-archives={glob}", *keep_options(keep)
         )
-        matches = [PLAN_LINE.match(message) for message in answer.messages]
-        return [match["id"] for match in matches if match and match["verb"] == "Would prune"]
+        matches = [match for message in answer.messages if (match := PLAN_LINE.match(message))]
+        return {match["id"]: Planned(match["rule"]) for match in matches}
 
     def prune(self, glob: str, keep: Mapping[str, int]) -> None:
         """Let Borg prune."""
@@ -213,7 +263,13 @@ class Repository:
                 f"repository {self.name} is not encrypted (mode {mode}): make a new one with `borg-vault init`"
             )
 
-    def _run(self, what_failed: str, *arguments: str, cwd: Path | None = None) -> Answer:
+    def _run(
+        self,
+        what_failed: str,
+        *arguments: str,
+        cwd: Path | None = None,
+        on_message: Callable[[bytes], None] | None = None,
+    ) -> Answer:
         started = time.monotonic()
         with _readable_once(self.passphrase) as descriptor:
             environment = process.plain_environment(
@@ -230,6 +286,7 @@ class Repository:
                     timeout=self.settings.timeout.total_seconds(),
                     cwd=cwd,
                     pass_fds=(descriptor, *self.pass_fds),
+                    on_message=on_message,
                 )
             except (OSError, process.TimeoutExpired) as error:
                 raise RepositoryError(f"repository {self.name} {what_failed}: {error}") from error
@@ -241,8 +298,7 @@ class Repository:
 
     def _location(self) -> str:
         # Relative to where we were started, although `borg create` runs inside staging.
-        path = self.settings.path
-        return path if "://" in path or ":" in path.split("/")[0] else str(Path(path).expanduser().absolute())
+        return self.settings.path if self.directory is None else str(self.directory)
 
     def _failure(self, what_failed: str, returncode: int, messages: tuple[str, ...]) -> str:
         said = " ".join(messages[-1].split()) if messages else process.ending(returncode)
@@ -252,7 +308,7 @@ class Repository:
 
 @functools.cache
 def find_borg() -> Borg:
-    """Find borg 1.4, beside this program's Python or in PATH. Raises PreflightError when there is none, or another one."""
+    """Find borg 1.4, beside this program's Python or in PATH. Raises PreflightError when there is none."""
     found = []
     for candidate in (str(Path(sys.executable).with_name("borg")), shutil.which("borg")):
         if candidate is None or not os.access(candidate, os.X_OK):
@@ -308,13 +364,20 @@ def refused_option(options: Iterable[str]) -> str | None:
 
 def keep_options(keep: Mapping[str, int]) -> list[str]:
     """Give the options of `borg prune` for a rule as `KeepRule.counts` gives it."""
-    names = {"keep": "--keep-last"} | {f"keep_{unit}": f"--keep-{unit}" for unit in ("daily", "weekly", "monthly", "yearly")}
+    names = {"keep": "--keep-last"} | {
+        f"keep_{unit}": f"--keep-{unit}" for unit in ("daily", "weekly", "monthly", "yearly")
+    }
     return [f"{names[name]}={count}" for name, count in keep.items()]
+
+
+def _is_remote(path: str) -> bool:
+    """Borg's rule: a scheme other than file, or host:path (Borg 1.4 documentation, Repository URLs)."""
+    return "://" in path or ":" in path.partition("/")[0]
 
 
 @contextlib.contextmanager
 def _readable_once(secret: str) -> Iterator[int]:
-    """Give a descriptor from which one child can read a secret; it never stands in an environment or on a command line."""
+    """Give a descriptor from which one child can read a secret: it is in no environment and on no command line."""
     reading, writing = os.pipe()
     try:
         with os.fdopen(writing, "wb") as stream:
@@ -324,15 +387,27 @@ def _readable_once(secret: str) -> Iterator[int]:
         os.close(reading)
 
 
+def _following(advance: Advance) -> Callable[[bytes], None]:
+    """Give what listens to Borg's JSON log and reports the bytes that it has read."""
+
+    def listen(line: bytes) -> None:
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            if entry.get("type") == "archive_progress" and "original_size" in entry:
+                advance(entry["original_size"])
+
+    return listen
+
+
 def _messages(log: bytes) -> tuple[str, ...]:
     """Give the messages of a JSON log; lines that are no JSON (argument errors, ssh) count as they are."""
     messages = []
     for line in log.decode("utf-8", "replace").splitlines():
         try:
             entry = json.loads(line)
-            if entry.get("type") == "log_message":
+            if entry["type"] == "log_message":
                 messages.append(str(entry["message"]))
-        except (ValueError, AttributeError):
+        except (ValueError, TypeError, KeyError):
             messages.append(line)
     return tuple(message for message in messages if message.strip())
 

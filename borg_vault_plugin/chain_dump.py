@@ -21,7 +21,7 @@ from borg_vault_plugin.snapshot import Snapshot, explain, open_snapshot
 class ChainDump:
     """The document that `dump-chain` prints."""
 
-    outDir: str  # the name in the contract
+    outDir: str  # noqa: N815 - the name that scripts know
     counts: dict[str, int]
 
 

@@ -1,8 +1,8 @@
 """The audit vault as NDJSON: which columns, in which order, printed how. Two exports of one state are the same bytes.
 
 One compact JSON object per line. Binary columns become base64 on one line, digests lowercase hex, instants
-`YYYY-MM-DDTHH:MM:SS.mmmZ` truncated to milliseconds; everything else stands as PostgreSQL's row_to_json prints it, numbers
-included, and never passes through a float. Columns that this program does not know yet follow the known ones.
+`YYYY-MM-DDTHH:MM:SS.mmmZ` truncated to milliseconds; everything else stands as PostgreSQL's row_to_json prints it,
+numbers included, and never passes through a float. Columns that this program does not know yet follow the known ones.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ JSON_TOKEN = re.compile(rb'("(?:[^"\\]|\\.)*+")|[ \t\r\n]+')
 
 @dataclass(frozen=True, slots=True)
 class ChainTable:
-    """One table of the vault: its known columns in the order of the format, its total order, and its scope for --org."""
+    """One table of the vault: its known columns in the order of the format, its total order, its scope for --org."""
 
     name: str
     columns: tuple[str, ...]
@@ -41,14 +41,15 @@ TABLES = (
     ChainTable(
         "audit_vault",
         ("id", "record_id", "chain_key", "entry_type", "payload", "payload_hash", "previous_hash", "chain_position",
-         "cose_sign1", "signing_key_id", "actor_key_id", "actor_role", "actor_owner_id", "actor_oidc_iss", "actor_oidc_sub",
-         "actor_oidc_synthesized", "created_at"),
+         "cose_sign1", "signing_key_id", "actor_key_id", "actor_role", "actor_owner_id", "actor_oidc_iss",
+         "actor_oidc_sub", "actor_oidc_synthesized", "created_at"),
         'v.record_id, v.chain_position, {chain_key} COLLATE "C", v.id',
         f"v.record_id IN ({_RECORDS_OF_ORG}) OR (v.record_id IS NULL AND v.payload->>'orgId' = {{org}}::text)",
     ),
     ChainTable(
         "vault_checkpoints",
-        ("id", "record_id", "chain_key", "chain_position", "payload_hash", "cose_sign1", "signing_key_id", "created_at"),
+        ("id", "record_id", "chain_key", "chain_position", "payload_hash", "cose_sign1", "signing_key_id",
+         "created_at"),
         "v.record_id, v.chain_position, v.id",
         f"v.record_id IN ({_RECORDS_OF_ORG}){{schema_checkpoints}}",
     ),
@@ -93,9 +94,7 @@ PRINTED: dict[Kind, str] = {
 
 def exported_tables(connection: Connection) -> list[ChainTable]:
     """List the tables to export: the five of every vault, the sixth where the Server has it."""
-    return [
-        table for table in TABLES if table.name not in NEWER_TABLES or _column_types(connection, table.name)
-    ]
+    return [table for table in TABLES if table.name not in NEWER_TABLES or _column_types(connection, table.name)]
 
 
 def export_table(
@@ -103,8 +102,8 @@ def export_table(
 ) -> int:
     """Write one table as NDJSON and give the number of rows.
 
-    The connection's session must be prepared (UTC, no search path, no row-level security). A table that this Server does
-    not have yet gives no rows, except the chain itself. Raises psycopg.Error, SourceError.
+    The connection's session must be prepared (UTC, no search path, no row-level security). A table that this Server
+    does not have yet gives no rows, except the chain itself. Raises psycopg.Error, SourceError.
     """
     types = _column_types(connection, table.name)
     if not types:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import sys
 from collections.abc import Iterable, Sequence
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 from uuid import UUID
 
 import typer
@@ -23,7 +22,7 @@ from borg_vault_plugin.manifest import program_version
 from borg_vault_plugin.report import as_json
 
 
-class SetChoice(str, Enum):
+class SetChoice(StrEnum):
     """The sets that `create` and `prune` can be told to work on."""
 
     database = "database"
@@ -84,7 +83,7 @@ def init(
     _print(text.initialised_lines(created))
 
 
-@app.command(epilog=exit_codes(4, 5, 6, 7), context_settings={"ignore_unknown_options": False})
+@app.command(epilog=exit_codes(4, 5, 6, 7))
 def create(
     context: typer.Context,
     options: Annotated[list[str], typer.Argument(metavar="[-- BORG CREATE OPTIONS]", show_default=False)] = [],  # noqa: B006
@@ -98,16 +97,19 @@ def create(
     """Back up: hooks, staging, one archive per repository, then retention."""
     refused = borg.refused_option(options)
     if refused is not None:
-        raise UsageError(f"{refused} cannot be passed on to borg create: it could change what is stored or how it is named")
+        raise UsageError(
+            f"{refused} cannot be passed on to borg create: it could change what is stored or how it is named"
+        )
     request = backup.Request(
+        set_name=set_name.value,
         repositories=tuple(repository),
         keep={"keep": keep} if keep else None,
         prune=not no_prune,
         dry_run=dry_run,
         borg_options=tuple(options),
     )
-    with narration.muted(as_document):
-        report = backup.create(_settings(context), request)
+    with narration.muted(mute=as_document), narration.progress() as progress:
+        report = backup.create(_settings(context), request, progress)
     _print([as_json(report)] if as_document else text.backup_lines(report))
     raise typer.Exit(report.exit_code)
 
@@ -130,10 +132,10 @@ def prune(
         keep=keep, keep_daily=keep_daily, keep_weekly=keep_weekly, keep_monthly=keep_monthly, keep_yearly=keep_yearly
     )
     given = rule.counts() if rule != KeepRule() else None
-    request = backup.Request(repositories=tuple(repository), keep=given, dry_run=dry_run)
-    with narration.muted(as_document):
+    request = backup.Request(set_name=set_name.value, repositories=tuple(repository), keep=given, dry_run=dry_run)
+    with narration.muted(mute=as_document):
         report = backup.prune(_settings(context), request)
-    _print([as_json(report)] if as_document else text.pruned_lines(report.pruned, dry_run=dry_run))
+    _print([as_json(report)] if as_document else text.pruning_lines(report, dry_run=dry_run))
     raise typer.Exit(report.exit_code)
 
 
@@ -144,7 +146,7 @@ def list_(
     as_document: Json = False,
 ) -> None:
     """List our archives with time, size, verdict and last drill."""
-    with narration.muted(as_document):
+    with narration.muted(mute=as_document):
         listing = repositories.list_archives(_settings(context), tuple(repository))
     _print([as_json(listing)] if as_document else text.listing_lines(listing))
 
@@ -156,7 +158,7 @@ def dump_chain(
     org: Annotated[UUID | None, typer.Option(metavar="ID", help="Only this organisation's records and reads.")] = None,
 ) -> None:
     """Write only the chain's NDJSON files, from one snapshot."""
-    with narration.muted(True):
+    with narration.muted(mute=True):
         dumped = chain_dump.dump_chain(_settings(context), directory, org)
     _print([as_json(dumped)])
 
@@ -186,12 +188,12 @@ def demo_(
     keep_files: Annotated[bool, typer.Option("--keep-files", help="Leave the demo's files where they are.")] = False,
 ) -> None:
     """Tell the whole story on an embedded PostgreSQL and a local repository."""
-    with narration.muted(True):
+    with narration.muted(mute=True):
         demo.tell(_say, keep_files=keep_files)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run the program: an Error becomes one line on stderr and its exit code, anything else is a bug with a traceback."""
+    """Run the program: an Error becomes one line on stderr and its exit code, anything else is a bug."""
     os.umask(0o077)
     previous = signal.signal(signal.SIGTERM, _terminate)
     words = list(sys.argv[1:] if argv is None else argv)
@@ -230,5 +232,5 @@ def _fail(error: Error, *, as_document: bool) -> NoReturn:
     sys.exit(error.exit_code)
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> Any:
+def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
     raise Terminated

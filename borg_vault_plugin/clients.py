@@ -65,7 +65,7 @@ def installed_clients() -> list[Clients]:
         real = directory.resolve()
         if real in seen or not (directory / "pg_restore").exists():
             continue
-        clients = _probe(directory, tls)
+        clients = _probe(directory, tls=tls)
         if clients is not None:
             seen[real] = clients
     return list(seen.values())
@@ -83,9 +83,11 @@ def _candidate_directories() -> Iterator[tuple[Path, bool]]:
 
 
 @functools.cache
-def _probe(directory: Path, tls: bool) -> Clients | None:
+def _probe(directory: Path, *, tls: bool) -> Clients | None:
     try:
-        finished = process.run([directory / "pg_dump", "--version"], env=process.plain_environment(), timeout=PROBE_SECONDS)
+        finished = process.run(
+            [directory / "pg_dump", "--version"], env=process.plain_environment(), timeout=PROBE_SECONDS
+        )
     except (OSError, process.TimeoutExpired):
         return None
     match = VERSION.search(finished.stdout)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 from borg_vault_plugin.database import Source, source_from_environment, source_from_url
 from borg_vault_plugin.errors import ConfigError
+from borg_vault_plugin.history import History
 from borg_vault_plugin.secret import SecretReference, refuse_if_others_may_write, reveal
 
 LABEL = re.compile(r"[A-Za-z0-9_.-]+")
@@ -69,8 +70,13 @@ class DatabaseSettings(_Section):
     """The database of one Server installation."""
 
     url: SecretReference | str | None = Field(None, description="reference to the URL, or a URL without a password")
-    lock_timeout: Duration = Field(timedelta(seconds=60), description="how long to wait for a table lock, behind a migration")
+    lock_timeout: Duration = Field(
+        timedelta(seconds=60), description="how long to wait for a table lock, behind a migration"
+    )
     timeout: Duration = Field(timedelta(hours=12), description="how long one hook may take")
+    table_digests: bool = Field(
+        default=True, description="count and hash every table, so that a drill can compare them"
+    )
 
     @model_validator(mode="after")
     def _no_password_in_the_file(self) -> Self:
@@ -120,6 +126,10 @@ class Settings(_Section):
         """The directory in which a run makes its private staging directory."""
         return self.staging_directory or self.state_directory / "staging"
 
+    def history(self) -> History:
+        """Give the history of this host."""
+        return History(self.state_directory / "history.ndjson")
+
     def source(self) -> Source:
         """Say how to reach the database; raises ConfigError when nothing does."""
         if isinstance(self.database.url, str):
@@ -135,7 +145,9 @@ class Settings(_Section):
         """Give the first part of archive names; raises ConfigError when the database's name cannot serve as one."""
         label = self.label or source.database
         if not LABEL.fullmatch(label):
-            raise ConfigError(f"the database's name {label!r} cannot be a label: set label to letters, digits, _ . or -")
+            raise ConfigError(
+                f"the database's name {label!r} cannot be a label: set label to letters, digits, _ . or -"
+            )
         return label
 
     def repositories_named(self, names: tuple[str, ...]) -> dict[str, RepositorySettings]:

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
 import psycopg
+from psycopg.abc import Query
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from borg_vault_plugin.errors import ConfigError
@@ -68,6 +69,14 @@ class Source:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(f"*:*:*:*:{escaped}\n")
         return {"PGPASSFILE": str(path)}
+
+
+def only_row(connection: Connection, query: Query) -> tuple[Any, ...]:
+    """Give the one row of a query that always has one; raises psycopg.Error."""
+    row = connection.execute(query).fetchone()
+    if row is None:
+        raise psycopg.DataError("a query that always has a row had none")
+    return row
 
 
 def source_from_url(url: str) -> Source:

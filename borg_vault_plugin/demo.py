@@ -66,23 +66,32 @@ def tell(say: Say, *, keep_files: bool) -> None:
     Raises PreflightError when there is no embedded PostgreSQL or no Borg, and whatever a backup raises.
     """
     find_borg()
-    with _directory(keep_files=keep_files) as directory, _borg_keeps_its_files_in(directory / "borg"):
-        with _scene(say, directory) as scene:
-            _setting(scene)
-            first = _night(scene, "3. The first night")
-            _day(scene)
-            second = _night(scene, "5. The second night")
-            _cost(scene, first, second)
-            _extracted(scene, second)
-            _pruned(scene)
+    with (
+        _directory(keep_files=keep_files) as directory,
+        _borg_keeps_its_files_in(directory / "borg"),
+        _scene(say, directory) as scene,
+    ):
+        _setting(scene)
+        first = _night(scene, "3. The first night")
+        _day(scene)
+        second = _night(scene, "5. The second night")
+        _cost(scene, first, second)
+        _extracted(scene, second)
+        _pruned(scene)
     say(Line("The end", heading=True))
-    say(Line(f"   The files of this demo are in {directory}." if keep_files else "   Nothing of this demo is left behind."))
+    say(
+        Line(
+            f"   The files of this demo are in {directory}."
+            if keep_files
+            else "   Nothing of this demo is left behind."
+        )
+    )
 
 
 def _setting(scene: Scene) -> None:
     scene.heading("1. A Server's database")
     scene.lines(
-        f"PostgreSQL {scene.cluster.distribution.major} on a private socket: {RECORDS:,} records and, in their audit vault,",
+        f"PostgreSQL {scene.cluster.distribution.major} on a private socket: {RECORDS:,} records, and in their vault",
         f"more than {RECORDS * ENTRIES_PER_RECORD:,} entries, each signed and chained to the one before it.",
     )
     scene.heading("2. An encrypted repository")
@@ -105,7 +114,9 @@ def _day(scene: Scene) -> None:
     with psycopg.connect(scene.cluster.conninfo("demo")) as connection:
         scene.vault.grow(connection, entries=NEW_ENTRIES, rotate=True, records_updated=changed)
     scene.heading("4. A day passes")
-    scene.lines(f"The signing key is rotated, {NEW_ENTRIES} entries are appended, {changed} records change their state.")
+    scene.lines(
+        f"The signing key is rotated, {NEW_ENTRIES} entries are appended, {changed} records change their state."
+    )
 
 
 def _cost(scene: Scene, first: Backup, second: Backup) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from borg_vault_plugin.report import Backup
+    from borg_vault_plugin.report import Backup, Finding
     from borg_vault_plugin.snapshot import Snapshot
     from borg_vault_plugin.staging import Artifact, Staging
 
@@ -25,9 +25,19 @@ hookimpl = pluggy.HookimplMarker(GROUP)
 def collect_artifacts(snapshot: Snapshot, staging: Staging) -> Iterable[Artifact]:
     """Write what this plugin protects into staging, from the given snapshot, and return (or yield) its artifacts.
 
-    Called once per run, in a thread of its own beside the other plugins'. `snapshot.connection()` opens a connection that
-    sees the snapshot's instant; `staging.write(path)` gives a file that is hashed while it is written. Any exception ends
-    the run before Borg is started.
+    Called once per run, in a thread of its own beside the other plugins'. `snapshot.connection()` opens a connection
+    that sees the snapshot's instant; `staging.write(path)` gives a file that is hashed while it is written. Any
+    exception ends the run before Borg is started.
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def verify_staging(staging: Staging) -> Iterable[Finding]:
+    """Look at the complete staged set and return (or yield) what is wrong with it.
+
+    Called once per run, after every artifact is written and before the set is sealed and named. Any finding makes the
+    set suspect; a plugin can add findings and never remove one. An exception ends the run, as in `collect_artifacts`.
     """
     raise NotImplementedError
 

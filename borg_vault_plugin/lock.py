@@ -1,7 +1,8 @@
 """The run lock: one run per set at a time.
 
-An flock on a file, which children inherit: as long as a child of a killed run lives, the lock is held, so nobody sweeps a
-staging directory that a `borg create` still reads. The file names its holder and stays; only the flock counts.
+An flock on a file, which children inherit: as long as a child of a killed run lives, the lock is held, so nobody
+sweeps a staging directory that a `borg create` still reads. The file names its holder and stays; only the flock
+counts.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ def run_lock(directory: Path, name: str) -> Iterator[int]:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        raise ConfigError(f"state directory {directory} cannot be used: {error.strerror}: set state_directory") from error
+        raise ConfigError(
+            f"state directory {directory} cannot be used: {error.strerror}: set state_directory"
+        ) from error
     with os.fdopen(descriptor, "r+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -12,6 +12,7 @@ import msgspec
 from borg_vault_plugin.archive import SetName, Verdict
 from borg_vault_plugin.report import Chain, Continuity, SnapshotFacts, as_json
 from borg_vault_plugin.staging import CHECKSUMS, INSTRUCTIONS, MANIFEST, Artifact, write_sealed
+from borg_vault_plugin.survey import Survey
 
 FORMAT = 1
 PROGRAM = "borg-vault-plugin"
@@ -33,6 +34,7 @@ class Manifest:
     counts: dict[str, int]
     chain: Chain
     continuity: Continuity
+    survey: Survey
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +75,19 @@ def read_manifest(text: bytes) -> Manifest:
 
 def restore_instructions(manifest: Manifest) -> str:
     """Tell how to restore this archive with plain borg and PostgreSQL's own programs, and what it does not hold."""
-    database, archive, major = manifest.snapshot.database, manifest.archive, manifest.snapshot.server_version.split(".")[0]
+    database, archive, major = (
+        manifest.snapshot.database,
+        manifest.archive,
+        manifest.snapshot.server_version.split(".")[0],
+    )
     checked = "" if manifest.chain.verdict == "passed" else "The chain was not verified when this archive was made.\n"
     return f"""\
 {archive}
 
-Database {database} of a PostgreSQL {manifest.snapshot.server_version} server, as it was at {manifest.snapshot.time:%Y-%m-%d %H:%M:%S} UTC.
-Chain heads: {manifest.chain.chains} chains, {manifest.chain.entries} entries; chain-heads.ndjson names the last entry of each.
-{checked}
-To restore it without borg-vault, with Borg 1.4 and the programs of PostgreSQL {major}:
+Database {database} of a PostgreSQL {manifest.snapshot.server_version} server, as it was at
+{manifest.snapshot.time:%Y-%m-%d %H:%M:%S} UTC. Chain heads: {manifest.chain.chains} chains, {manifest.chain.entries}
+entries; chain-heads.ndjson names the last entry of each. {checked} To restore it without borg-vault, with Borg 1.4 and
+the programs of PostgreSQL {major}:
 
     borg extract REPOSITORY::{archive}
     sha256sum -c {CHECKSUMS}

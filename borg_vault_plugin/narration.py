@@ -11,6 +11,12 @@ import sys
 from collections.abc import Iterator
 from typing import TextIO
 
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import Progress as Bars
+
+from borg_vault_plugin.progress import Advance, Progress, unseen
+
 ROOT = logging.getLogger("borg_vault_plugin")
 
 
@@ -38,7 +44,7 @@ def begin(*, quiet: bool, verbose: bool) -> None:
 
 
 @contextlib.contextmanager
-def muted(mute: bool) -> Iterator[None]:
+def muted(*, mute: bool) -> Iterator[None]:
     """Keep narration off stdout while a document is to stand there alone; warnings still go to stderr."""
     level = ROOT.level
     if mute:
@@ -47,3 +53,33 @@ def muted(mute: bool) -> Iterator[None]:
         yield
     finally:
         ROOT.setLevel(level)
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Progress]:
+    """Show long steps as bars on a terminal, with their rate and the time that remains; elsewhere show nothing."""
+    if not sys.stderr.isatty() or ROOT.level > logging.INFO:
+        yield unseen
+        return
+    columns = (
+        TextColumn("{task.description:32}"),
+        BarColumn(bar_width=24),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Bars(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bars:
+        yield _shown_by(bars)
+
+
+def _shown_by(bars: Bars) -> Progress:
+    @contextlib.contextmanager
+    def step(name: str, total: int | None) -> Iterator[Advance]:
+        task = bars.add_task(name, total=total)
+        try:
+            yield lambda done: bars.update(task, completed=done)
+        finally:
+            bars.remove_task(task)
+
+    return step

@@ -6,7 +6,8 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import timedelta
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from borg_vault_plugin.snapshot import Snapshot, explain
 from borg_vault_plugin.staging import Artifact, Staging
 
 if TYPE_CHECKING:
-    from borg_vault_plugin.report import Backup
+    from borg_vault_plugin.report import Backup, Finding
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +32,8 @@ JOIN_SECONDS = 30.0
 def load_plugins(names: Iterable[str]) -> pluggy.PluginManager:
     """Load the built-in hooks and the named third-party plugins.
 
-    Raises ConfigError, naming the plugin, when one is not installed, cannot be imported, hooks nothing, or hooks something
-    that does not exist.
+    Raises ConfigError, naming the plugin, when one is not installed, cannot be imported, hooks nothing, or hooks
+    something that does not exist.
     """
     manager = pluggy.PluginManager(hookspecs.GROUP)
     manager.add_hookspecs(hookspecs)
@@ -46,16 +47,22 @@ def load_plugins(names: Iterable[str]) -> pluggy.PluginManager:
 
 
 def collect(
-    manager: pluggy.PluginManager, snapshot: Snapshot, staging: Staging, *, timeout: timedelta
+    manager: pluggy.PluginManager,
+    snapshot: Snapshot,
+    staging: Staging,
+    *,
+    timeout: timedelta,
+    alongside: Callable[[], object],
 ) -> list[Artifact]:
     """Let every plugin write its artifacts, side by side, and give them sorted by path.
 
-    The first failure abandons the others. Raises SourceError that names the plugin.
+    `alongside` waits for what else reads from the snapshot. The first failure abandons the others.
+    Raises SourceError that names the plugin.
     """
     results: queue.SimpleQueue[tuple[str, list[Artifact] | BaseException]] = queue.SimpleQueue()
     threads = []
     for impl in manager.hook.collect_artifacts.get_hookimpls():
-        view = Staging(staging.directory, impl.plugin_name)
+        view = replace(staging, producer=impl.plugin_name)
         # A daemon: a hook that hangs must not keep the program from ending.
         threads.append(
             threading.Thread(target=_collect_one, args=(manager, impl.plugin, snapshot, view, results), daemon=True)
@@ -63,7 +70,9 @@ def collect(
     try:
         for thread in threads:
             thread.start()
-        return _gathered(results, len(threads), timeout)
+        artifacts = _gathered(results, len(threads), timeout)
+        alongside()
+        return artifacts
     finally:
         snapshot.abandon()
         for thread in threads:
@@ -71,12 +80,24 @@ def collect(
                 thread.join(JOIN_SECONDS)
 
 
+def verify(manager: pluggy.PluginManager, staging: Staging) -> tuple[Finding, ...]:
+    """Let every plugin look at the staged set, and give all findings. Raises SourceError that names the plugin."""
+    findings: list[Finding] = []
+    for impl in manager.hook.verify_staging.get_hookimpls():
+        try:
+            answers = _only(manager, "verify_staging", impl.plugin)(staging=staging)
+            findings += [finding for answer in answers for finding in answer]
+        except Exception as error:
+            raise _failure(impl.plugin_name, error) from error
+    return tuple(findings)
+
+
 def announce(manager: pluggy.PluginManager, report: Backup) -> None:
     """Tell every plugin how the backup ended; one that fails is reported and ignored."""
     for impl in manager.hook.backup_finished.get_hookimpls():
         try:
             _only(manager, "backup_finished", impl.plugin)(report=report)
-        except Exception as error:  # a notification must never fail a backup
+        except Exception as error:  # noqa: BLE001 - a notification must never fail a backup
             logger.warning("plugin %s could not announce the backup: %s", impl.plugin_name, error)
 
 
@@ -105,12 +126,12 @@ def _collect_one(
         answers = _only(manager, "collect_artifacts", plugin)(snapshot=snapshot, staging=staging)
         # A hook written as a generator has run nothing yet: it is drained here, while the snapshot is open.
         artifacts = [artifact for answer in answers for artifact in answer]
-        if not artifacts:
-            raise SourceError("it wrote nothing")
         for artifact in artifacts:
-            logger.info("%s: %s, %d bytes (%.1f s)", staging.producer, artifact.path, artifact.size, time.monotonic() - started)
+            logger.info(
+                "%s: %s, %d bytes (%.1f s)", staging.producer, artifact.path, artifact.size, time.monotonic() - started
+            )
         results.put((staging.producer, artifacts))
-    except BaseException as error:  # handed to the thread that waits, which names the plugin
+    except BaseException as error:  # noqa: BLE001 - handed to the thread that waits, which names the plugin
         results.put((staging.producer, error))
 
 
@@ -123,9 +144,13 @@ def _gathered(
         try:
             name, outcome = results.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
-            raise SourceError(f"a hook did not finish within {timeout}: raise database.timeout or mend the hook") from None
+            raise SourceError(
+                f"a hook did not finish within {timeout}: raise database.timeout or mend the hook"
+            ) from None
         if isinstance(outcome, BaseException):
             raise _failure(name, outcome) from outcome
+        if not outcome:
+            raise SourceError(f"hook {name} wrote nothing: a hook that has nothing to add must not be configured")
         artifacts += outcome
     return sorted(artifacts, key=lambda artifact: artifact.path)
 

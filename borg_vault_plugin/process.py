@@ -14,7 +14,8 @@ import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -22,7 +23,17 @@ from typing import IO
 logger = logging.getLogger(__name__)
 
 # What any program may need and what holds no secret of ours. PATH: to find ssh; HOME: ssh and Borg keep files there.
-PLAIN_VARIABLES = ("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "SSH_AUTH_SOCK", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
+PLAIN_VARIABLES = (
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "TMPDIR",
+    "SSH_AUTH_SOCK",
+    "XDG_RUNTIME_DIR",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+)
 GRACE_SECONDS = 10.0
 
 
@@ -117,21 +128,38 @@ def run(
     env: Mapping[str, str],
     timeout: float,
     cwd: Path | None = None,
-    data: bytes | None = None,
     pass_fds: Iterable[int] = (),
+    on_message: Callable[[bytes], None] | None = None,
 ) -> Finished:
     """Run a child to its end and give what it wrote.
 
-    `timeout` is in seconds; `data` goes to its standard input.
+    `timeout` is in seconds; `on_message` hears every line of its stderr at once, from another thread.
     Raises TimeoutExpired when the child had to be ended, OSError when it cannot be started.
     """
-    stdin = subprocess.DEVNULL if data is None else subprocess.PIPE
-    with child(command, env=env, stdin=stdin, cwd=cwd, pass_fds=pass_fds) as process:
+    messages: list[bytes] = []
+    with child(command, env=env, cwd=cwd, pass_fds=pass_fds) as process:
+        listening = threading.Thread(target=_listen, args=(process.stderr, messages, on_message), daemon=True)
+        output: list[bytes] = []
+        reading = threading.Thread(target=_listen, args=(process.stdout, output, None), daemon=True)
         try:
-            stdout, stderr = process.communicate(data, timeout=timeout)
+            for thread in (listening, reading):
+                thread.start()
+            process.wait(timeout)
+            for thread in (listening, reading):
+                thread.join(GRACE_SECONDS)
         except subprocess.TimeoutExpired:
-            raise TimeoutExpired(f"{Path(str(command[0])).name} did not finish within {timeout:.0f} s and was ended") from None
-    return Finished(process.returncode, stdout, stderr)
+            raise TimeoutExpired(
+                f"{Path(str(command[0])).name} did not finish within {timeout:.0f} s and was ended"
+            ) from None
+    return Finished(process.returncode, b"".join(output), b"".join(messages))
+
+
+def _listen(stream: IO[bytes], lines: list[bytes], on_line: Callable[[bytes], None] | None) -> None:
+    """Take every line from a stream; two pipes that are read one after the other can hang."""
+    for line in stream:
+        lines.append(line)
+        if on_line is not None:
+            on_line(line)
 
 
 def ending(returncode: int) -> str:

@@ -14,6 +14,8 @@ from borg_vault_plugin.errors import RepositoryError, smallest_exit_code
 from borg_vault_plugin.snapshot import Facts
 from borg_vault_plugin.staging import Artifact
 
+Action = Literal["keep", "spare", "remove"]
+SUSPECT_EXIT_CODE = 10
 CheckVerdict = Literal["passed", "failed", "not_checked", "not_applicable"]
 
 
@@ -86,10 +88,21 @@ class Pruned:
 
 
 @dataclass(frozen=True, slots=True)
+class Fate:
+    """What retention does with one archive, and why."""
+
+    repository: str
+    archive: str
+    action: Action
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Pruning:
-    """The document of `prune --json`."""
+    """The document of `prune --json`: what was removed and, archive by archive, why."""
 
     pruned: tuple[Pruned, ...]
+    plan: tuple[Fate, ...]
 
     @property
     def exit_code(self) -> int:
@@ -114,8 +127,9 @@ class Backup:
 
     @property
     def exit_code(self) -> int:
-        """The exit code of the run: 0 when every repository stored the set and was pruned."""
-        return _repository_exit_code((*self.repositories, *self.pruned))
+        """The exit code of the run: 0 when every repository stored a set that is not suspect, and was pruned."""
+        suspect = SUSPECT_EXIT_CODE if self.verdict == "suspect" else 0
+        return smallest_exit_code([_repository_exit_code((*self.repositories, *self.pruned)), suspect])
 
 
 def snapshot_facts(facts: Facts) -> SnapshotFacts:
@@ -137,12 +151,17 @@ def chain_counts(artifacts: tuple[Artifact, ...]) -> dict[str, int]:
     return {name: rows[path] or 0 for name, path in paths.items() if path in rows}
 
 
-def unverified_chain(artifacts: tuple[Artifact, ...]) -> Chain:
-    """Describe a chain that nothing has verified yet."""
+def staged_chain(artifacts: tuple[Artifact, ...], findings: tuple[Finding, ...]) -> Chain:
+    """Describe a staged chain; without a verifier it is not checked, unless a plugin found something."""
     counts = chain_counts(artifacts)
     heads = next((artifact.rows for artifact in artifacts if artifact.path == "chain-heads.ndjson"), None)
-    era: Literal["v1", "v2"] = "v2" if "vault_key_statements" in counts else "v1"
-    return Chain(era=era, chains=heads or 0, entries=counts.get("audit_vault", 0))
+    return Chain(
+        era="v2" if "vault_key_statements" in counts else "v1",
+        chains=heads or 0,
+        entries=counts.get("audit_vault", 0),
+        verdict="failed" if findings else "not_checked",
+        findings=findings,
+    )
 
 
 def _repository_exit_code(outcomes: tuple[Stored | Pruned, ...]) -> int:

@@ -1,32 +1,115 @@
-"""Retention: which archives of a series go, by Borg's own rules, and the space that they free."""
+"""Retention: which archives of a series go, by Borg's own rules, less those that must never go.
+
+Borg's `prune --dry-run --list` with the exact pattern is the plan. The newest good, the last verified, the last
+drilled and the pinned archives are spared in addition to the rule and do not count against it. With nothing spared
+Borg prunes as it planned; else the rest is deleted by name. What is freed is compacted.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
-from borg_vault_plugin.archive import Series
+from borg_vault_plugin.archive import Archive, Series
 from borg_vault_plugin.borg import Repository
-from borg_vault_plugin.errors import RepositoryError
-from borg_vault_plugin.report import Pruned
+from borg_vault_plugin.history import Event, History
+from borg_vault_plugin.report import Action, Fate
 
 logger = logging.getLogger(__name__)
 
+LAST_EVENTS = {"verified": "last verified", "drilled": "last drilled"}
 
-def prune(repository: Repository, series: Series, keep: Mapping[str, int], *, dry_run: bool = False) -> Pruned:
-    """Apply a rule to the plainly named archives of one series, then free the space.
 
-    A repository that fails is reported, so that the others go on.
-    """
-    try:
-        planned = set(repository.prune_plan(series.glob, keep))
-        removed = tuple(archive.name for archive in repository.archives(glob=series.glob) if archive.id in planned)
-        if removed and not dry_run:
-            repository.prune(series.glob, keep)
-            repository.compact()
-    except RepositoryError as error:
-        logger.error("%s", error)
-        return Pruned(repository.name, error=str(error))
-    for name in removed:
-        logger.info("%s %s from %s", "would remove" if dry_run else "removed", name, repository.name)
-    return Pruned(repository.name, removed)
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What retention will do in one repository."""
+
+    repository_id: str
+    archives: tuple[Archive, ...]
+    fates: tuple[Fate, ...]
+
+    def names(self, action: Action) -> tuple[str, ...]:
+        """Give the names of the archives with this fate."""
+        return tuple(fate.archive for fate in self.fates if fate.action == action)
+
+
+def plan(repository: Repository, series: Series, keep: Mapping[str, int], history: History) -> Plan:
+    """Say for every plainly named archive of a series whether it stays, and why. Raises RepositoryError."""
+    inventory = repository.inventory(glob=series.glob)
+    planned = repository.prune_plan(series.glob, keep)
+    protected = protections(inventory.archives, history.events(), inventory.repository_id)
+    fates = tuple(
+        _fate(repository.name, archive, planned[archive.id].kept_by, protected.get(archive.id))
+        for archive in inventory.archives
+        if archive.id in planned
+    )
+    return Plan(inventory.repository_id, inventory.archives, fates)
+
+
+def apply(repository: Repository, series: Series, keep: Mapping[str, int], history: History, planned: Plan) -> None:
+    """Remove what a plan removes, remember it, and free the space. Raises RepositoryError."""
+    removed = planned.names("remove")
+    if not removed:
+        return
+    if planned.names("spare"):
+        repository.delete(removed)
+    else:
+        repository.prune(series.glob, keep)
+    for archive in planned.archives:
+        if archive.name in removed:
+            logger.info("removed %s from %s", archive.name, repository.name)
+            history.append(_removal(planned.repository_id, archive, keep))
+    repository.compact()
+
+
+def protections(archives: Iterable[Archive], events: Iterable[Event], repository_id: str) -> dict[str, str]:
+    """Give the ids of the archives that must never go, each with the reason."""
+    present = {archive.id: archive for archive in archives}
+    reasons: dict[str, str] = {}
+    last: dict[str, str] = {}
+    for event in events:
+        if event.repository != repository_id or event.archive_id not in present:
+            continue
+        if event.event in LAST_EVENTS and event.verdict in (None, "good", "passed"):
+            last[event.event] = event.archive_id
+        elif event.event == "pinned":
+            reasons[event.archive_id] = f"pinned: {event.reason}"
+        elif event.event == "unpinned":
+            reasons.pop(event.archive_id, None)
+    reasons |= {archive_id: LAST_EVENTS[event] for event, archive_id in last.items()}
+    if present:
+        reasons[max(present.values(), key=lambda archive: (archive.time, archive.name)).id] = "newest good"
+    return reasons
+
+
+def rule_text(keep: Mapping[str, int]) -> str:
+    """Say a rule in words."""
+    units = {
+        "keep": "newest",
+        "keep_daily": "daily",
+        "keep_weekly": "weekly",
+        "keep_monthly": "monthly",
+        "keep_yearly": "yearly",
+    }
+    return ", ".join(f"{count} {units[name]}" for name, count in keep.items())
+
+
+def _fate(repository: str, archive: Archive, kept_by: str | None, protected: str | None) -> Fate:
+    if kept_by is not None:
+        return Fate(repository, archive.name, "keep", kept_by)
+    if protected is not None:
+        return Fate(repository, archive.name, "spare", protected)
+    return Fate(repository, archive.name, "remove", "no rule keeps it")
+
+
+def _removal(repository_id: str, archive: Archive, keep: Mapping[str, int]) -> Event:
+    return Event(
+        time=datetime.now(UTC),
+        event="removed",
+        repository=repository_id,
+        archive=archive.name,
+        archive_id=archive.id,
+        reason=f"retention keeps {rule_text(keep)}",
+    )

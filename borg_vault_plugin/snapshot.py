@@ -17,14 +17,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, TypeVar, cast
 
 import psycopg
 from psycopg import sql
 
 from borg_vault_plugin import process
 from borg_vault_plugin.clients import Clients, find_clients
-from borg_vault_plugin.database import Connection, Source
+from borg_vault_plugin.database import Connection, Source, only_row
 from borg_vault_plugin.errors import SourceError
 
 logger = logging.getLogger(__name__)
@@ -50,14 +50,15 @@ SESSION_SETTINGS = {
 
 # Members of an extension are created by CREATE EXTENSION; only its configuration tables are dumped.
 TABLES_TO_DUMP = """
-SELECT c.oid::int8, format('%I.%I', n.nspname, c.relname)
+SELECT c.oid::int8, n.nspname, c.relname, format('%I.%I', n.nspname, c.relname),
+       c.relkind = 'r' AND NOT (c.relpersistence = 'u' AND pg_is_in_recovery())
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
    AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
    AND NOT EXISTS (SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
                     WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
                       AND d.refclassid = 'pg_extension'::regclass AND NOT coalesce(c.oid = ANY (e.extconfig), false))
- ORDER BY 2"""
+ ORDER BY 4"""
 
 BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
@@ -76,12 +77,24 @@ class Facts:
     wal_lsn: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class DumpedTable:
+    """A table that pg_dump will write; `quoted` can stand in SQL; a partitioned table itself has no data."""
+
+    oid: int
+    schema: str
+    name: str
+    quoted: str
+    has_data: bool
+
+
 @dataclass
 class Snapshot:
     """One instant of one database, shared by connections and client programs until the run abandons it."""
 
     source: Source
     facts: Facts
+    tables: tuple[DumpedTable, ...]
     clients: Clients
     lock_timeout: timedelta
     private: Path
@@ -98,15 +111,14 @@ class Snapshot:
 
         Raises psycopg.Error, SourceError after the run was abandoned.
         """
-        with contextlib.closing(self.source.connect()) as connection, self._kept(self._connections, connection):
-            prepare_session(connection, lock_timeout=self.lock_timeout)
+        with open_session(self.source, self.lock_timeout) as connection, self._kept(self._connections, connection):
             connection.execute(BEGIN)
             connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(self.facts.id))
             yield connection
 
     @contextlib.contextmanager
     def client_output(self, program: str, arguments: Sequence[str]) -> Iterator[IO[bytes]]:
-        """Run one of PostgreSQL's client programs against the source and give its standard output, to be read to its end.
+        """Run one of PostgreSQL's client programs against the source and give its output, to be read to its end.
 
         Its password goes through a private file. Raises SourceError with its last words when it fails.
         """
@@ -119,15 +131,13 @@ class Snapshot:
             process.child(command, env=environment, stderr=messages, pass_fds=self.pass_fds) as running,
             self._kept(self._children, running),
         ):
-            assert running.stdout is not None
-            yield running.stdout
+            yield cast(IO[bytes], running.stdout)
             returncode = running.wait()
             messages.seek(0)
             words = messages.read()
             if returncode:
-                raise SourceError(
-                    f"{program} of {self.source.address} failed ({process.ending(returncode)}): {process.last_line(words)}"
-                )
+                how = process.ending(returncode)
+                raise SourceError(f"{program} of {self.source.address} failed ({how}): {process.last_line(words)}")
             for line in words.decode("utf-8", "replace").splitlines():
                 logger.warning("%s", line)
 
@@ -171,22 +181,36 @@ def open_snapshot(
     """
     with contextlib.ExitStack() as stack:
         try:
-            connection = stack.enter_context(contextlib.closing(source.connect()))
-            prepare_session(connection, lock_timeout=lock_timeout)
-            facts = _export(connection, only_tables)
+            connection = stack.enter_context(open_session(source, lock_timeout))
+            facts, tables = _export(connection, only_tables)
         except psycopg.Error as error:
             raise SourceError(f"database {source.address}: {explain(error)}") from error
         clients = find_clients(facts.major, sslmode=source.parameters.get("sslmode"))
         if clients.major != facts.major:
             logger.warning(
-                "pg_dump %s for a PostgreSQL %s server: such a dump may not restore there: install postgresql-client-%s",
+                "pg_dump %s for a PostgreSQL %s server: its dump may not restore there: install postgresql-client-%s",
                 clients.version, facts.server_version, facts.major,
             )  # fmt: skip
         snapshot = Snapshot(
-            source, facts, clients, lock_timeout, private, source.write_password_file(private / "pgpass"), tuple(pass_fds)
+            source,
+            facts,
+            tables,
+            clients,
+            lock_timeout,
+            private,
+            source.write_password_file(private / "pgpass"),
+            tuple(pass_fds),
         )
         stack.callback(snapshot.abandon)
         yield snapshot
+
+
+@contextlib.contextmanager
+def open_session(source: Source, lock_timeout: timedelta = timedelta(seconds=10)) -> Iterator[Connection]:
+    """Open a prepared session outside any snapshot, to ask the server about itself; raises psycopg.Error."""
+    with contextlib.closing(source.connect()) as connection:
+        prepare_session(connection, lock_timeout=lock_timeout)
+        yield connection
 
 
 def prepare_session(connection: Connection, *, lock_timeout: timedelta) -> None:
@@ -204,7 +228,7 @@ def explain(error: psycopg.Error) -> str:
     if isinstance(error, psycopg.errors.LockNotAvailable):
         hint = "another session, often a migration, holds it: try again later, or raise database.lock_timeout"
     elif isinstance(error, psycopg.errors.InsufficientPrivilege):
-        hint = "grant SELECT on it to the backup's role, or give that role BYPASSRLS where row-level security is in the way"
+        hint = "grant SELECT on it to the backup's role, and BYPASSRLS where row-level security is in the way"
     else:
         hint = ""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
@@ -212,45 +236,42 @@ def explain(error: psycopg.Error) -> str:
     return f"{said}: {hint}" if hint else said
 
 
-def _export(connection: Connection, only_tables: Sequence[str] | None) -> Facts:
+def _export(connection: Connection, only_tables: Sequence[str] | None) -> tuple[Facts, tuple[DumpedTable, ...]]:
     for _ in range(2):
-        tables = _tables_to_dump(connection, only_tables)
+        tables = tables_to_dump(connection, only_tables)
         connection.execute(BEGIN)
         try:
-            for _, name in tables:
-                _lock(connection, name)
+            for table in tables:
+                _lock(connection, table)
             facts = _facts(connection)
-            if _tables_to_dump(connection, only_tables) == tables:
-                return facts
+            if tables_to_dump(connection, only_tables) == tables:
+                return facts, tables
         except psycopg.errors.UndefinedTable:
             logger.info("a table was dropped while the snapshot was taken: starting over")
         connection.execute("ROLLBACK")
     raise SourceError("tables keep being created or dropped: let the migration finish, then try again")
 
 
-def _tables_to_dump(connection: Connection, only_tables: Sequence[str] | None) -> list[tuple[int, str]]:
-    return [
-        (oid, name)
-        for oid, name in connection.execute(TABLES_TO_DUMP).fetchall()
-        if only_tables is None or name in only_tables
-    ]
+def tables_to_dump(connection: Connection, only_tables: Sequence[str] | None = None) -> tuple[DumpedTable, ...]:
+    """List the tables that pg_dump would write now; `only_tables` are quoted names."""
+    found = (DumpedTable(*row) for row in connection.execute(TABLES_TO_DUMP).fetchall())
+    return tuple(table for table in found if only_tables is None or table.quoted in only_tables)
 
 
-def _lock(connection: Connection, name: str) -> None:
-    # One by one, so that the message of a refusal or a timeout can say which table it was. The name is quoted already.
+def _lock(connection: Connection, table: DumpedTable) -> None:
+    # One by one, so that the message of a refusal or a timeout can say which table it was.
     try:
-        connection.execute(f"LOCK TABLE ONLY {name} IN ACCESS SHARE MODE".encode())
+        connection.execute(f"LOCK TABLE ONLY {table.quoted} IN ACCESS SHARE MODE".encode())
     except (psycopg.errors.LockNotAvailable, psycopg.errors.InsufficientPrivilege) as error:
-        raise SourceError(f"table {name}: {explain(error)}") from error
+        raise SourceError(f"table {table.quoted}: {explain(error)}") from error
 
 
 def _facts(connection: Connection) -> Facts:
-    exported = connection.execute(
+    identifier, time, number, database, in_recovery = only_row(
+        connection,
         "SELECT pg_export_snapshot(), statement_timestamp(), current_setting('server_version_num')::int,"
-        " current_database(), pg_is_in_recovery()"
-    ).fetchone()
-    assert exported is not None
-    identifier, time, number, database, in_recovery = exported
+        " current_database(), pg_is_in_recovery()",
+    )
     lsn = "pg_last_wal_replay_lsn()" if in_recovery else "pg_current_wal_lsn()"
     return Facts(
         id=identifier,

@@ -1,33 +1,39 @@
 """Staging: the private directory of one run, in which hooks write artifacts, sealed by its manifest.
 
-An artifact is written under a temporary name, hashed on the way, and renamed when it is complete; so whatever has a final
-name here is whole. The directory is 0700, files are 0600. Sealing checks that what the hooks returned is what is there.
+An artifact is written under a temporary name, hashed on the way, and renamed when it is complete; so whatever has a
+final name here is whole. The directory is 0700, files are 0600. Sealing checks that what the hooks returned is what is
+there.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from borg_vault_plugin.errors import SourceError
+from borg_vault_plugin.progress import Advance, Progress, unseen
 
 MANIFEST = "manifest.json"
 CHECKSUMS = "SHA256SUMS"
 INSTRUCTIONS = "RESTORE.txt"
+logger = logging.getLogger(__name__)
+
+TELL_EVERY_BYTES = 1 << 20
 OURS = (MANIFEST, CHECKSUMS, INSTRUCTIONS)
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """One file that a hook wrote: path below staging, size in bytes, SHA-256 in hex, its producer, rows if it has any."""
+    """One file that a hook wrote: path below staging, size in bytes, SHA-256 in hex, producer, rows if it has any."""
 
     path: str
     size: int
@@ -39,12 +45,14 @@ class Artifact:
 class ArtifactFile:
     """An artifact while it is written; `artifact` is set when its `with` ends well."""
 
-    def __init__(self, stream: IO[bytes], path: str, producer: str) -> None:
+    def __init__(self, stream: IO[bytes], path: str, producer: str, advance: Advance) -> None:
         self._stream = stream
+        self._advance = advance
         self._digest = hashlib.sha256()
         self.path = path
         self.producer = producer
         self.size = 0
+        self._told = 0
         self.rows: int | None = None
 
     def write(self, data: bytes | memoryview) -> int:
@@ -52,6 +60,9 @@ class ArtifactFile:
         self._digest.update(data)
         self._stream.write(data)
         self.size += len(data)
+        if self.size >= self._told + TELL_EVERY_BYTES:
+            self._told = self.size
+            self._advance(self.size)
         return len(data)
 
     def artifact(self) -> Artifact:
@@ -65,6 +76,9 @@ class Staging:
 
     directory: Path
     producer: str
+    expected: Mapping[str, int] = field(default_factory=dict)
+    """Estimated sizes of artifacts by their path, for progress."""
+    progress: Progress = unseen
 
     @contextlib.contextmanager
     def write(self, path: str) -> Iterator[ArtifactFile]:
@@ -79,8 +93,11 @@ class Staging:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         except FileExistsError:
             raise SourceError(f"artifact {path} is written twice: give each artifact a name of its own") from None
-        with os.fdopen(descriptor, "wb", buffering=1 << 20) as stream:
-            artifact_file = ArtifactFile(stream, path, self.producer)
+        with (
+            os.fdopen(descriptor, "wb", buffering=1 << 20) as stream,
+            self.progress(path, self.expected.get(path)) as advance,
+        ):
+            artifact_file = ArtifactFile(stream, path, self.producer, advance)
             yield artifact_file
         # link fails where rename would silently replace another producer's artifact
         try:
@@ -108,6 +125,13 @@ def private_directory(parent: Path) -> Iterator[Path]:
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def sweep_staging(parent: Path) -> None:
+    """Remove what killed runs left; call it only under the run lock, which their children would still hold."""
+    for leftover in parent.glob("run-*"):
+        logger.info("removing %s, left by a run that was cut short", leftover)
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def check_complete(directory: Path, artifacts: Iterable[Artifact]) -> None:

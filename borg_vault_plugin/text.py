@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from borg_vault_plugin.report import Backup, Pruned, Stored
+from borg_vault_plugin.report import Backup, Pruned, Pruning, Stored
 from borg_vault_plugin.repositories import Initialised, Listing
 
 UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -55,11 +55,18 @@ def verdict_words(report: Backup) -> str:
 def pruned_lines(pruned: Iterable[Pruned], *, dry_run: bool = False) -> Iterator[str]:
     """Tell what retention did in each repository."""
     for one in pruned:
-        if one.error is None and one.removed:
-            yield f"  {one.repository}: {'would remove' if dry_run else 'removed'} {plural(len(one.removed), 'archive')}"
+        if one.error is None:
+            would = "would remove" if dry_run else "removed"
+            yield f"  {one.repository}: {would} {plural(len(one.removed), 'archive') if one.removed else 'nothing'}"
             yield from (f"    {name}" for name in one.removed)
-        elif one.error is None:
-            yield f"  {one.repository}: nothing to remove"
+
+
+def pruning_lines(report: Pruning, *, dry_run: bool) -> Iterator[str]:
+    """Tell what retention does with every archive, and why, and what came of it."""
+    if report.plan:
+        rows = ((fate.archive, fate.repository, fate.action, fate.reason) for fate in report.plan)
+        yield from columns(("ARCHIVE", "REPOSITORY", "FATE", "REASON"), rows)
+    yield from pruned_lines(report.pruned, dry_run=dry_run)
 
 
 def listing_lines(listing: Listing) -> Iterator[str]:

@@ -1,25 +1,36 @@
-"""db.dump: the whole database, as `pg_dump -Fc` writes it."""
+"""db.dump: the whole database, as `pg_dump -Fc` writes it; roles.sql and database.sql: what that leaves out."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
 
-from borg_vault_plugin import Artifact, Snapshot, Staging, hookimpl
+from borg_vault_plugin import (
+    Artifact,
+    Snapshot,
+    Staging,
+    check_dump,
+    database_sql,
+    hookimpl,
+    read_properties,
+    roles_sql,
+)
 
 READ_BYTES = 1 << 20
 
 
 @hookimpl
 def collect_artifacts(snapshot: Snapshot, staging: Staging) -> Iterator[Artifact]:
-    """Write db.dump through a pipe, hashing it on the way."""
+    """Write db.dump through a pipe, hashing it on the way, then read it to its end; and what it leaves out."""
+    yield from _left_out(snapshot, staging)
     with staging.write("db.dump") as dump, snapshot.client_output("pg_dump", arguments(snapshot)) as output:
         shutil.copyfileobj(output, dump, READ_BYTES)
+    check_dump(staging.directory / "db.dump", snapshot.clients, snapshot.tables, pass_fds=snapshot.pass_fds)
     yield dump.artifact()
 
 
 def arguments(snapshot: Snapshot) -> list[str]:
-    """Give pg_dump's arguments: the shared snapshot, and no compression inside, since Borg deduplicates before it compresses."""
+    """Give pg_dump's arguments: the shared snapshot; no compression, since Borg deduplicates before it compresses."""
     milliseconds = int(snapshot.lock_timeout.total_seconds() * 1000)
     # PostgreSQL documentation, pg_dump: the data of unlogged tables cannot be read on a standby.
     on_standby = ["--no-unlogged-table-data"] if snapshot.facts.in_recovery else []
@@ -30,3 +41,13 @@ def arguments(snapshot: Snapshot) -> list[str]:
         f"--lock-wait-timeout={milliseconds}",
         *on_standby,
     ]
+
+
+def _left_out(snapshot: Snapshot, staging: Staging) -> Iterator[Artifact]:
+    with snapshot.connection() as connection:
+        properties = read_properties(connection)
+    texts = {"roles.sql": roles_sql(properties), "database.sql": database_sql(properties, properties.name)}
+    for path, text in texts.items():
+        with staging.write(path) as file:
+            file.write(text.encode("utf-8"))
+        yield file.artifact()

@@ -84,8 +84,9 @@ def skip_reason(report: pytest.TestReport | pytest.CollectReport) -> str:
 
 
 @pytest.fixture(autouse=True)
-def private_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep a test from what the developer has set up, and the developer's files from the test."""
+def private_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Keep tests from what the developer has set up, from the developer's files, and from each other."""
+    umask = os.umask(0o022)
     for name in os.environ:
         if name.startswith(INHERITED_PREFIXES):
             monkeypatch.delenv(name)
@@ -93,6 +94,8 @@ def private_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         directory = tmp_path / name.lower()
         directory.mkdir()
         monkeypatch.setenv(name, str(directory))
+    yield
+    os.umask(umask)
 
 
 @pytest.fixture(scope="session", params=["embedded-16", "embedded-18", "system-15"])

@@ -70,6 +70,7 @@ def test_what_the_account_cannot_reach_is_copied(newest: Distribution, tmp_path:
     for directory in (package / newest.bin.parent.name, package.with_name(f"{package.name}.libs")):
         shutil.copytree(directory, tmp_path / directory.relative_to(package.parent), symlinks=True)
     tmp_path.chmod(0o700)
+    os.umask(0o077)
     hidden = Distribution(newest.major, tmp_path / newest.bin.relative_to(package.parent))
     with throwaway_cluster(hidden, parent=tmp_path, as_nobody=as_nobody) as cluster:
         assert cluster.programs.is_relative_to(cluster.directory)

@@ -39,13 +39,17 @@ def test_the_example_hook_adds_one_artifact_when_the_configuration_names_it(
     with psycopg.connect(latest_database) as connection:
         SampleVault(VaultShape(records=3)).load(connection)
     configuration = tmp_path / "config.toml"
-    configuration.write_text(f'plugins = ["server-settings"]\n[repositories.local]\npath = "{tmp_path / "repository"}"\n')
+    configuration.write_text(
+        f'plugins = ["server-settings"]\n[repositories.local]\npath = "{tmp_path / "repository"}"\n'
+    )
     configuration.chmod(0o600)
     variables = {"DATABASE_URL": latest_database, "BORG_PASSPHRASE": "example", "PYTHONPATH": str(installed_hook)}
 
     def run(*words: str) -> str:
         command = [str(Path(sys.executable).with_name("borg-vault")), "--config", str(configuration), *words]
-        done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            command, env=os.environ | variables, capture_output=True, text=True, timeout=120, check=False
+        )
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout
 

@@ -41,9 +41,9 @@ def test_75_is_never_an_exit_code_because_borgmatic_takes_it_for_success() -> No
 
 def test_every_command_stands_in_the_table_of_commands() -> None:
     named = set(re.findall(r"`borg-vault ([a-z-]+)`", section("Commands")))
-    assert {str(command.name or command.callback.__name__) for command in app.registered_commands if command.callback} | {
-        "config"
-    } == named
+    assert {
+        str(command.name or command.callback.__name__) for command in app.registered_commands if command.callback
+    } | {"config"} == named
 
 
 def test_every_subcommand_of_config_is_named() -> None:
@@ -70,7 +70,7 @@ def test_every_configuration_in_it_is_valid(block: str, tmp_path: Path) -> None:
 
 def test_every_make_target_in_it_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    named = set(re.findall(r"`?make ([a-z-]+)`?", README))
+    named = set(re.findall(r"(?:`|\$ )make ([a-z-]+)", README))
     assert {"demo", "test"} <= named <= targets
 
 

@@ -441,15 +441,6 @@ def test_youngest_growth_is_half_on_new_records() -> None:
     assert len({row.record_id for row in new} - {row.record_id for row in fresh}) == 5
 
 
-def test_a_remembered_head_and_a_chain_made_anew_go_on_alike(tmp_path: Path) -> None:
-    remembering, forgetful = SampleVault(shape("v2")), SampleVault(shape("v2"))
-    remembering.write_ndjson(tmp_path)
-    for vault in (remembering, forgetful):
-        vault.grow(None, entries=9, onto="everywhere")
-    assert any(remembering.heads)
-    assert remembering.rows() == forgetful.rows()
-
-
 def test_a_day_cannot_start_in_the_past() -> None:
     vault = SampleVault(shape("v2"))
     with pytest.raises(ValueError, match="the day would start before 2026-"):

@@ -20,8 +20,12 @@ QUERY = b"""COPY (SELECT name, setting, unit, source FROM pg_settings
 @hookimpl
 def collect_artifacts(snapshot: Snapshot, staging: Staging) -> Iterator[Artifact]:
     """Write one more artifact: the settings that differ from PostgreSQL's defaults."""
-    with staging.write("server-settings.csv") as csv, snapshot.connection() as connection:
-        with connection.cursor() as cursor, cursor.copy(QUERY) as copy:
-            for line in copy:
-                csv.write(bytes(line))
+    with (
+        staging.write("server-settings.csv") as csv,
+        snapshot.connection() as connection,
+        connection.cursor() as cursor,
+        cursor.copy(QUERY) as copy,
+    ):
+        for line in copy:
+            csv.write(bytes(line))
     yield csv.artifact()

@@ -1,0 +1,122 @@
+"""Staging a set: preflight, one snapshot, every hook and the survey side by side, verification, seal."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pluggy
+import psycopg
+
+from borg_vault_plugin import plugins
+from borg_vault_plugin.archive import Series, Verdict
+from borg_vault_plugin.config import DatabaseSettings
+from borg_vault_plugin.database import Source
+from borg_vault_plugin.errors import SourceError
+from borg_vault_plugin.manifest import FORMAT, Manifest, Sealed, program_version, seal
+from borg_vault_plugin.preflight import Estimate
+from borg_vault_plugin.progress import Progress
+from borg_vault_plugin.report import Continuity, Finding, chain_counts, snapshot_facts, staged_chain
+from borg_vault_plugin.snapshot import Snapshot, explain, open_snapshot
+from borg_vault_plugin.staging import Artifact, Staging, check_complete
+from borg_vault_plugin.stopwatch import Stopwatch
+from borg_vault_plugin.survey import Survey, take_survey
+
+logger = logging.getLogger(__name__)
+
+SET_DIRECTORY = "set"
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """What a run staged: the manifest and every file, sealed."""
+
+    manifest: Manifest
+    sealed: Sealed
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What staging a set needs: where it comes from, where it goes, who writes it and how far it has come."""
+
+    source: Source
+    series: Series
+    settings: DatabaseSettings
+    manager: pluggy.PluginManager
+    private: Path
+    lock: int
+    estimate: Estimate
+    progress: Progress
+
+
+def stage(stage: Stage, watch: Stopwatch) -> Staged:
+    """Write a set from one snapshot, look at it, and seal it. Raises SourceError, PreflightError."""
+    directory = stage.private / SET_DIRECTORY
+    directory.mkdir(mode=0o700)
+    staging = Staging(directory, "borg-vault", stage.estimate.by_path(), stage.progress)
+    with watch.phase("stage"):
+        with open_snapshot(
+            stage.source, lock_timeout=stage.settings.lock_timeout, private=stage.private, pass_fds=(stage.lock,)
+        ) as snapshot:
+            _tell(snapshot)
+            artifacts, survey = _collect(stage, snapshot, staging)
+        check_complete(directory, artifacts)
+    with watch.phase("verify"):
+        findings = plugins.verify(stage.manager, staging)
+        check_complete(directory, artifacts)
+    manifest = _manifest(stage.series, snapshot, tuple(artifacts), survey, findings)
+    return Staged(manifest, seal(directory, manifest), directory)
+
+
+def _tell(snapshot: Snapshot) -> None:
+    facts = snapshot.facts
+    standby = ", a standby" if facts.in_recovery else ""
+    logger.info(
+        "database %s, PostgreSQL %s%s, pg_dump %s", facts.database, facts.server_version, standby, snapshot.clients
+    )
+    logger.info("snapshot of %s, %d tables", f"{facts.time:%Y-%m-%d %H:%M:%SZ}", len(snapshot.tables))
+
+
+def _collect(stage: Stage, snapshot: Snapshot, staging: Staging) -> tuple[list[Artifact], Survey]:
+    """Let the hooks write while the survey counts; whichever fails first ends the other."""
+    with ThreadPoolExecutor(1) as pool:
+        survey = pool.submit(_survey, stage, snapshot)
+        artifacts = plugins.collect(
+            stage.manager, snapshot, staging, timeout=stage.settings.timeout, alongside=survey.result
+        )
+        return artifacts, survey.result()
+
+
+def _survey(stage: Stage, snapshot: Snapshot) -> Survey:
+    facts = snapshot.facts
+    try:
+        with snapshot.connection() as connection:
+            return take_survey(
+                connection, major=facts.major, in_recovery=facts.in_recovery, digests=stage.settings.table_digests
+            )
+    except psycopg.Error as error:
+        raise SourceError(f"the survey of database {facts.database} failed: {explain(error)}") from error
+
+
+def _manifest(
+    series: Series, snapshot: Snapshot, artifacts: tuple[Artifact, ...], survey: Survey, findings: tuple[Finding, ...]
+) -> Manifest:
+    verdict: Verdict = "suspect" if findings else "unverified"
+    return Manifest(
+        format=FORMAT,
+        program=program_version(),
+        label=series.label,
+        set=series.set_name,
+        archive=series.name(snapshot.facts.time),
+        verdict=verdict,
+        snapshot=snapshot_facts(snapshot.facts),
+        clients=f"pg_dump {snapshot.clients.version}",
+        artifacts=artifacts,
+        counts=chain_counts(artifacts),
+        chain=staged_chain(artifacts, findings),
+        continuity=Continuity(),
+        survey=survey,
+    )

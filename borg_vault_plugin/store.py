@@ -1,0 +1,108 @@
+"""Storing a sealed set in a repository so that a plain archive name always means a whole, good archive.
+
+The set is stored as `<name>.partial`, what Borg lists is compared with what was sealed, and only then does the archive
+get the name that its verdict gives it. Intent and result stand in history, so that what a killed run left can be told
+from somebody else's archives.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import UTC, datetime
+
+from borg_vault_plugin.archive import PARTIAL, SUFFIX, Series, comment
+from borg_vault_plugin.borg import CHECKPOINT, Inventory, Repository, Storing
+from borg_vault_plugin.errors import RepositoryError
+from borg_vault_plugin.history import Event, Happening, History
+from borg_vault_plugin.progress import Progress, unseen
+from borg_vault_plugin.report import Stored
+from borg_vault_plugin.stage import Staged
+from borg_vault_plugin.stopwatch import seconds_since
+
+logger = logging.getLogger(__name__)
+
+
+def sweep(repository: Repository, series: Series, inventory: Inventory, history: History) -> None:
+    """Delete what killed runs left of this series; call it only under the run lock. Raises RepositoryError."""
+    leftovers = [archive for archive in inventory.archives if _is_leftover(series, archive.name)]
+    if not leftovers:
+        return
+    repository.delete([archive.name for archive in leftovers])
+    for archive in leftovers:
+        logger.info("removed %s from %s, left by a run that was cut short", archive.name, repository.name)
+        history.append(
+            _event("swept", inventory.repository_id, archive.name, archive_id=archive.id, reason="cut short")
+        )
+
+
+def store(
+    repository: Repository,
+    repository_id: str,
+    staged: Staged,
+    *,
+    options: tuple[str, ...],
+    history: History,
+    progress: Progress,
+) -> Stored:
+    """Store a sealed set; a repository that fails is in the result, so that the others go on."""
+    begun = time.monotonic()
+    name = staged.manifest.archive + SUFFIX[staged.manifest.verdict]
+    digest, verdict = staged.sealed.manifest_sha256, staged.manifest.verdict
+    try:
+        history.append(_event("intended", repository_id, name, manifest=digest, verdict=verdict))
+        stored = _store_whole(repository, staged, options, progress)
+        history.append(
+            _event("created", repository_id, name, archive_id=stored.archive_id, manifest=digest, verdict=verdict)
+        )
+    except RepositoryError as error:
+        logger.error("%s", error)
+        return Stored(repository.name, "failed", seconds=seconds_since(begun), error=str(error))
+    logger.info("stored %s in %s", name, repository.name)
+    return stored
+
+
+def _is_leftover(series: Series, name: str) -> bool:
+    whole, partial, rest = name.partition(PARTIAL)
+    return bool(partial) and series.owns(whole) and (not rest or CHECKPOINT.fullmatch(rest) is not None)
+
+
+def _store_whole(repository: Repository, staged: Staged, options: tuple[str, ...], progress: Progress) -> Stored:
+    begun = time.monotonic()
+    manifest, expected = staged.manifest, staged.sealed.sizes()
+    partial = manifest.archive + PARTIAL
+    described = comment(manifest.verdict, staged.sealed.manifest_sha256, manifest.set)
+    storing = Storing(partial, manifest.snapshot.time, described, staged.directory, tuple(sorted(expected)), options)
+    with progress(f"store in {repository.name}", sum(expected.values())) as advance:
+        sizes = repository.store(storing, None if progress is unseen else advance)
+    if repository.listing(partial) != expected:
+        raise RepositoryError(
+            f"repository {repository.name}: {partial} does not hold what was staged: look at its disk"
+        )
+    name = manifest.archive + SUFFIX[manifest.verdict]
+    repository.rename(partial, name)
+    archive_id = next((one.id for one in repository.inventory(glob=name).archives), None)
+    seconds = seconds_since(begun)
+    return Stored(repository.name, "stored", archive_id, sizes.original, sizes.compressed, sizes.deduplicated, seconds)
+
+
+def _event(
+    event: Happening,
+    repository_id: str,
+    archive: str,
+    *,
+    archive_id: str | None = None,
+    manifest: str | None = None,
+    verdict: str | None = None,
+    reason: str | None = None,
+) -> Event:
+    return Event(
+        time=datetime.now(UTC),
+        event=event,
+        repository=repository_id,
+        archive=archive,
+        archive_id=archive_id,
+        manifest=manifest,
+        verdict=verdict,
+        reason=reason,
+    )
