@@ -12,9 +12,9 @@ import psycopg
 
 from borg_vault_plugin.chain_export import SCHEMA, TABLES, ChainTable, export_table, exported_tables
 from borg_vault_plugin.config import Settings
-from borg_vault_plugin.database import Connection
+from borg_vault_plugin.database import Connection, explain
 from borg_vault_plugin.errors import SourceError
-from borg_vault_plugin.snapshot import Snapshot, explain, open_snapshot
+from borg_vault_plugin.snapshot import Snapshot, open_snapshot
 
 
 @dataclass(frozen=True, slots=True)

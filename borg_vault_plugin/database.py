@@ -25,6 +25,26 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 LIBPQ_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
 # sslmode as node-postgres writes it: TLS without looking at the certificate is what libpq calls "require".
 FOREIGN_SSLMODES = {"no-verify": "require"}
+# What to do, by what PostgreSQL or libpq says; connection failures carry no SQLSTATE.
+ADVICE = {
+    "Connection refused": "start the server, or mend host and port",
+    "No such file or directory": "start the server, or mend the socket's directory",
+    "could not translate host name": "mend the host's name, or look at DNS",
+    "password authentication failed": "give the right password",
+    "no password supplied": "give the password in DATABASE_URL or PGPASSWORD",
+    "no pg_hba.conf entry": "let this host and role in, in the server's pg_hba.conf",
+    "does not exist": "mend the name in DATABASE_URL",
+    "too many clients": "raise max_connections, or try again later",
+    "lock timeout": "another session, often a migration, holds it: try again later, or raise database.lock_timeout",
+    "permission denied": "grant SELECT on it to the backup's role",
+    "row-level security": "give the backup's role BYPASSRLS",
+    "conflict with recovery": "raise max_standby_streaming_delay on the standby, or back up the primary",
+    "terminating connection": "find out who ended it, then run again",
+    "the database system is": "wait until the server is up",
+    "server closed the connection": "look at the server's log, then run again",
+    "timeout expired": "look at the network between here and the server",
+}
+
 KEEPALIVES = {"keepalives": "1", "keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "6"}
 
 
@@ -69,6 +89,13 @@ class Source:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(f"*:*:*:*:{escaped}\n")
         return {"PGPASSFILE": str(path)}
+
+
+def explain(error: psycopg.Error) -> str:
+    """Give the line in which PostgreSQL said what is wrong, and what to do about the best-known cases."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    said = lines[0].removeprefix("connection failed: ")
+    return next((f"{said}: {advice}" for sign, advice in ADVICE.items() if sign in said), said)
 
 
 def only_row(connection: Connection, query: Query) -> tuple[Any, ...]:

@@ -16,8 +16,9 @@ import pluggy
 import psycopg
 
 from borg_vault_plugin import hookspecs
+from borg_vault_plugin.database import explain
 from borg_vault_plugin.errors import ConfigError, Error, SourceError
-from borg_vault_plugin.snapshot import Snapshot, explain
+from borg_vault_plugin.snapshot import Snapshot
 from borg_vault_plugin.staging import Artifact, Staging
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import psycopg
 
 from borg_vault_plugin.borg import SEGMENT_BYTES, Repository
 from borg_vault_plugin.clients import find_clients
-from borg_vault_plugin.database import Connection, Source, only_row
+from borg_vault_plugin.database import Connection, Source, explain, only_row
 from borg_vault_plugin.errors import PreflightError, SourceError
-from borg_vault_plugin.snapshot import explain, open_session, tables_to_dump
+from borg_vault_plugin.snapshot import open_session, tables_to_dump
 
 # A dump holds the rows of all tables as text, uncompressed and without indexes; the chain stands there once more, in
 # base64. Measured on sample vaults, per byte of table: 1.42 and 1.36.

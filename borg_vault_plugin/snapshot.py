@@ -24,7 +24,7 @@ from psycopg import sql
 
 from borg_vault_plugin import process
 from borg_vault_plugin.clients import Clients, find_clients
-from borg_vault_plugin.database import Connection, Source, only_row
+from borg_vault_plugin.database import Connection, Source, explain, only_row
 from borg_vault_plugin.errors import SourceError
 
 logger = logging.getLogger(__name__)
@@ -221,19 +221,6 @@ def prepare_session(connection: Connection, *, lock_timeout: timedelta) -> None:
         " JOIN unnest(%s::text[], %s::text[]) AS v(name, value) ON lower(s.name) = lower(v.name)",
         [list(settings), list(settings.values())],
     )
-
-
-def explain(error: psycopg.Error) -> str:
-    """Give the first line of what PostgreSQL said, and what to do about the best-known cases."""
-    if isinstance(error, psycopg.errors.LockNotAvailable):
-        hint = "another session, often a migration, holds it: try again later, or raise database.lock_timeout"
-    elif isinstance(error, psycopg.errors.InsufficientPrivilege):
-        hint = "grant SELECT on it to the backup's role, and BYPASSRLS where row-level security is in the way"
-    else:
-        hint = ""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    said = lines[-1] if isinstance(error, psycopg.OperationalError) and error.sqlstate is None else lines[0]
-    return f"{said}: {hint}" if hint else said
 
 
 def _export(connection: Connection, only_tables: Sequence[str] | None) -> tuple[Facts, tuple[DumpedTable, ...]]:

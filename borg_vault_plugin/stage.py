@@ -13,13 +13,13 @@ import psycopg
 from borg_vault_plugin import plugins
 from borg_vault_plugin.archive import Series, Verdict
 from borg_vault_plugin.config import DatabaseSettings
-from borg_vault_plugin.database import Source
+from borg_vault_plugin.database import Source, explain
 from borg_vault_plugin.errors import SourceError
 from borg_vault_plugin.manifest import FORMAT, Manifest, Sealed, program_version, seal
 from borg_vault_plugin.preflight import Estimate
 from borg_vault_plugin.progress import Progress
 from borg_vault_plugin.report import Continuity, Finding, chain_counts, snapshot_facts, staged_chain
-from borg_vault_plugin.snapshot import Snapshot, explain, open_snapshot
+from borg_vault_plugin.snapshot import Snapshot, open_snapshot
 from borg_vault_plugin.staging import Artifact, Staging, check_complete
 from borg_vault_plugin.stopwatch import Stopwatch
 from borg_vault_plugin.survey import Survey, take_survey

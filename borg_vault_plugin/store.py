@@ -82,8 +82,15 @@ def _store_whole(repository: Repository, staged: Staged, options: tuple[str, ...
     name = manifest.archive + SUFFIX[manifest.verdict]
     repository.rename(partial, name)
     archive_id = next((one.id for one in repository.inventory(glob=name).archives), None)
-    seconds = seconds_since(begun)
-    return Stored(repository.name, "stored", archive_id, sizes.original, sizes.compressed, sizes.deduplicated, seconds)
+    return Stored(
+        repository.name,
+        "stored",
+        archive_id,
+        sizes.original_size,
+        sizes.compressed_size,
+        sizes.deduplicated_size,
+        seconds_since(begun),
+    )
 
 
 def _event(

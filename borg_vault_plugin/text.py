@@ -34,14 +34,18 @@ def columns(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[st
 
 
 def backup_lines(report: Backup) -> Iterator[str]:
-    """Tell how a backup ended."""
-    yield f"{report.archive}: {verdict_words(report)}"
-    vault = f"{plural(report.chain.entries, 'entry', 'entries')} in {plural(report.chain.chains, 'chain')}"
-    if report.artifacts:
+    """Tell how a backup ended, or how it would."""
+    rehearsed = not report.artifacts
+    if rehearsed:
+        yield f"would make {report.archive}"
+    else:
         whole = sum(artifact.size for artifact in report.artifacts)
+        vault = f"{plural(report.chain.entries, 'entry', 'entries')} in {plural(report.chain.chains, 'chain')}"
+        yield f"{report.archive}: {verdict_words(report)}"
         yield f"  {plural(len(report.artifacts), 'artifact')}, {size(whole)}; {vault}, era {report.chain.era}"
+        yield from (f"  {one.code} at {one.where}: {one.detail}" for one in report.chain.findings)
     yield from map(_stored_line, report.repositories)
-    yield from pruned_lines(report.pruned)
+    yield from pruned_lines(report.pruned, dry_run=rehearsed)
     yield f"  {report.seconds['total']:.1f} s"
 
 

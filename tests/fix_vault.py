@@ -64,7 +64,7 @@ class Vault:
 
 def connect(conninfo: str) -> Connection:
     """Open an autocommit connection whose session prints times in UTC."""
-    return psycopg.connect(conninfo, autocommit=True, options="-c TimeZone=UTC")
+    return psycopg.connect(conninfo, autocommit=True, client_encoding="UTF8", options="-c TimeZone=UTC")
 
 
 def digests(conninfo: str) -> dict[str, tuple[Any, ...]]:

@@ -33,7 +33,7 @@ def replace_keys(vault: Vault, *rows: str) -> None:
     values = ", ".join(f"({row})" for row in rows)
     vault.execute(
         "DELETE FROM vault_signing_keys",
-        f"INSERT INTO vault_signing_keys (key_id, public_key, algorithm, status, activated_at, retired_at) VALUES {values}",
+        f"INSERT INTO vault_signing_keys ({HEADER}) VALUES {values}",
     )
 
 

@@ -17,7 +17,7 @@ from fix_vault import Vault, connect, digests, new_database, role, url_of
 
 from borg_vault_plugin import export_registry
 from borg_vault_plugin.database import source_from_url
-from borg_vault_plugin.process import plain_environment, run
+from borg_vault_plugin.process import run
 from borg_vault_plugin.snapshot import open_snapshot, prepare_session
 
 pytest_plugins = ("fix_server",)
@@ -61,6 +61,19 @@ def registry_csv(url: str) -> bytes:
     return b"".join(written)
 
 
+@pytest.fixture
+def slow_plugin(install_plugin: InstallPlugin, write_config: WriteConfig) -> None:
+    """A hook that takes a while, so that something can happen meanwhile."""
+    install_plugin(SLOW_PLUGIN)
+    write_config('plugins = ["badge"]')
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A current directory of the test's own."""
+    monkeypatch.chdir(tmp_path)
+
+
 @contextmanager
 def writing(vault: Vault) -> Iterator[Callable[[], int]]:
     """Append to the vault and rotate its keys all the time; give a function that counts the days so far."""
@@ -90,17 +103,14 @@ def writing(vault: Vault) -> Iterator[Callable[[], int]]:
     assert failures == []
 
 
+@pytest.mark.usefixtures("slow_plugin")
 def test_a_backup_made_while_others_write_is_of_one_instant(
     server: Vault,
     repository: PlainRepository,
     run_cli: RunCli,
-    install_plugin: InstallPlugin,
-    write_config: WriteConfig,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    install_plugin(SLOW_PLUGIN)
-    write_config('plugins = ["badge"]')
     with writing(server) as days:
         before = days()
         document = run_cli("create", "--json", exit_code=0).document
@@ -131,25 +141,25 @@ def test_a_hook_sees_the_instant_of_the_snapshot_and_nothing_later(latest_vault:
 @pytest.mark.parametrize("command", ["TRUNCATE records, completions", "ALTER TABLE records ALTER version TYPE bigint"])
 def test_what_snapshots_do_not_protect_from_has_to_wait(command: str, latest_vault: Vault, tmp_path: Path) -> None:
     source = source_from_url(latest_vault.url)
+    latest_vault.execute("ALTER TABLE records DROP COLUMN is_amended")
     with (
         open_snapshot(source, lock_timeout=timedelta(seconds=5), private=tmp_path),
         latest_vault.connect() as other,
-        pytest.raises(psycopg.errors.LockNotAvailable),
     ):
         other.execute("SET lock_timeout = '200ms'")
-        other.execute("ALTER TABLE records DROP COLUMN IF EXISTS is_amended; " + command)
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            other.execute(command.encode())
+    latest_vault.execute(command)
 
 
+@pytest.mark.usefixtures("elsewhere")
 @pytest.mark.parametrize("command", [["create", "--no-prune"], ["dump-chain", "chain"]])
 def test_a_locked_table_is_named(
     command: list[str],
     server: Vault,
     run_cli: RunCli,
     write_config: WriteConfig,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     write_config('[database]\nlock_timeout = "1s"')
     with server.connect() as migration, migration.transaction():
         migration.execute("LOCK TABLE vault_checkpoints IN ACCESS EXCLUSIVE MODE")
@@ -184,8 +194,8 @@ def test_a_policy_that_would_hide_rows_ends_the_run(
     with role(server) as name:
         monkeypatch.setenv("DATABASE_URL", url_of(server, name))
         said = run_cli("create", exit_code=4).stderr
-        assert f'"{table}"' in said
-        assert "BYPASSRLS" in said
+        assert table in said
+        assert "row-level security" in said
     assert repository.names() == []
 
 
@@ -200,26 +210,22 @@ def test_a_role_that_bypasses_policies_exports_every_row(
     assert counts["audit_vault"] == latest_vault.value("SELECT count(*) FROM audit_vault")
 
 
+@pytest.mark.usefixtures("slow_plugin")
 @pytest.mark.parametrize("owner", ["ROLE", "DATABASE"])
 def test_timeouts_of_the_role_or_the_database_do_no_harm(
     owner: str,
     server: Vault,
     run_cli: RunCli,
-    install_plugin: InstallPlugin,
-    write_config: WriteConfig,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    install_plugin(SLOW_PLUGIN)
-    write_config('plugins = ["badge"]')
     names = ("statement_timeout", "idle_in_transaction_session_timeout", "transaction_timeout", "lock_timeout")
     with role(server, options="BYPASSRLS") as name:
         target = name if owner == "ROLE" else f'"{server.database}"'
         server.execute(*(f"ALTER {owner} {target} SET {timeout} = '400ms'" for timeout in names))
         monkeypatch.setenv("DATABASE_URL", url_of(server, name))
         document = run_cli("create", "--json", "--no-prune", exit_code=0).document
-        server_wide = [f"ALTER {owner} {target} RESET ALL"]
         with connect(server.cluster.conninfo()) as connection:
-            connection.execute(server_wide[0].encode())
+            connection.execute(f"ALTER {owner} {target} RESET ALL".encode())
     assert "slow.txt" in [artifact["path"] for artifact in document["artifacts"]]
 
 
@@ -229,7 +235,8 @@ def test_a_setting_of_the_role_changes_no_byte_of_the_chain(
 ) -> None:
     latest_vault.execute(
         "ALTER TABLE vault_signing_keys ADD share float8 DEFAULT 0.1, ADD raw bytea DEFAULT '\\x00ff',"
-        " ADD seen timestamptz DEFAULT '2026-05-01Z', ADD every interval DEFAULT '1 day 02:00', ADD word text DEFAULT 'é'"
+        " ADD seen timestamptz DEFAULT '2026-05-01Z', ADD every interval DEFAULT '1 day 02:00',"
+        " ADD word text DEFAULT 'é'"
     )
     with role(latest_vault) as name:
         monkeypatch.setenv("DATABASE_URL", url_of(latest_vault, name))
@@ -250,4 +257,3 @@ def test_the_source_is_untouched(server: Vault, run_cli: RunCli) -> None:
     before = digests(server.cluster.conninfo(server.database))
     run_cli("create", "--no-prune", exit_code=0)
     assert digests(server.cluster.conninfo(server.database)) == before
-    assert plain_environment()

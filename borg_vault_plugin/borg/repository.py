@@ -1,0 +1,204 @@
+"""One Borg repository: every command that is run against it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from borg_vault_plugin import process
+from borg_vault_plugin.archive import Archive
+from borg_vault_plugin.borg.answers import (
+    Answer,
+    CreateDocument,
+    FileDocument,
+    Inventory,
+    ListDocument,
+    Planned,
+    Sizes,
+    failure,
+    following,
+    log_messages,
+    read,
+)
+from borg_vault_plugin.borg.arguments import Storing, create_arguments, keep_options
+from borg_vault_plugin.borg.program import Borg, environment, find_borg, readable_once
+from borg_vault_plugin.config import RepositorySettings
+from borg_vault_plugin.errors import ConfigError, PreflightError, RepositoryError
+from borg_vault_plugin.progress import Advance
+from borg_vault_plugin.secret import reveal
+
+logger = logging.getLogger(__name__)
+
+# Borg writes segments of up to this size; `compact` needs room for one before it frees any.
+SEGMENT_BYTES = 500 << 20
+LEAST_RESERVED_BYTES = 10_000_000  # Borg takes no smaller additional_free_space
+NOT_ENCRYPTED = ("none", "authenticated", "authenticated-blake2")
+ENCRYPTION_MODES = ("repokey", "repokey-blake2", "keyfile", "keyfile-blake2")
+
+
+@dataclass(frozen=True)
+class Repository:
+    """One Borg repository and how to open it."""
+
+    name: str
+    settings: RepositorySettings
+    borg: Borg
+    passphrase: str = field(repr=False)
+    pass_fds: tuple[int, ...] = ()
+
+    @property
+    def directory(self) -> Path | None:
+        """Where a local repository is; None for one on another host."""
+        return None if _is_remote(self.settings.path) else Path(self.settings.path).expanduser().absolute()
+
+    def stored_bytes(self) -> int:
+        """Give the size of a local repository on disk."""
+        data = (self.directory or Path()) / "data"
+        return sum(path.stat().st_size for path in data.rglob("*") if path.is_file()) if self.directory else 0
+
+    def create(self, encryption: str) -> None:
+        """Make the repository, encrypted, with space reserved for deleting and compacting when its disk is full.
+
+        Raises RepositoryError, ConfigError for a mode that does not encrypt.
+        """
+        if encryption not in ENCRYPTION_MODES:
+            raise ConfigError(f"encryption mode {encryption!r} is refused: choose one of {', '.join(ENCRYPTION_MODES)}")
+        if self.directory is not None:
+            self.directory.parent.mkdir(parents=True, exist_ok=True)
+        self._run("cannot be created", "init", f"--encryption={encryption}")
+        if self.directory is not None:
+            reserved = min(SEGMENT_BYTES, shutil.disk_usage(self.directory).total // 20)
+            if reserved >= LEAST_RESERVED_BYTES:
+                self._run("cannot be configured", "config", "::", "additional_free_space", str(reserved))
+
+    def export_key(self, path: Path) -> None:
+        """Write the repository's key, still locked by its passphrase, to a new file of mode 0600."""
+        # Borg would write through a symlink and keep an existing file's mode.
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        except FileExistsError:
+            raise ConfigError(f"key file {path} exists already: name another one with --key-out") from None
+        self._run("its key cannot be exported", "key", "export", "::", str(path))
+        path.chmod(0o600)
+
+    def id(self) -> str:
+        """Give the repository's id, in hex."""
+        return self._run("cannot be read", "info", "--json").document(ListDocument).repository.id
+
+    def inventory(self, *, glob: str | None = None) -> Inventory:
+        """List the archives, oldest first, those of cut-short runs included; `glob` as Borg's --glob-archives has it.
+
+        Raises RepositoryError, PreflightError for a repository that is not encrypted.
+        """
+        selection = [f"--glob-archives={glob}"] if glob else []
+        arguments = ["--json", "--consider-checkpoints", "--format={comment}", *selection]
+        document = self._run("cannot be listed", "list", *arguments).document(ListDocument)
+        if document.encryption.mode in NOT_ENCRYPTED:
+            raise PreflightError(
+                f"repository {self.name} is not encrypted (mode {document.encryption.mode}): "
+                "make a new one with `borg-vault init`"
+            )
+        return Inventory(document.repository.id, tuple(entry.archive() for entry in document.archives))
+
+    def described_archives(self, *, glob: str) -> list[Archive]:
+        """List archives with their original sizes."""
+        answer = self._run("cannot be listed", "info", "--json", f"--glob-archives={glob}")
+        return [entry.archive() for entry in answer.document(ListDocument).archives]
+
+    def store(self, storing: Storing, advance: Advance | None = None) -> Sizes:
+        """Store files as one archive, telling `advance` how many bytes were read.
+
+        Any exit code of Borg but 0 is a RepositoryError: the archive may be incomplete.
+        """
+        arguments = create_arguments(storing, self.settings.compression)
+        answer = self._run(
+            "did not take the archive",
+            *(["--progress"] if advance else []),
+            *arguments,
+            cwd=storing.directory,
+            on_message=following(advance) if advance else None,
+        )
+        return answer.document(CreateDocument).archive.stats
+
+    def listing(self, archive: str) -> dict[str, int]:
+        """Give the size of every file in an archive by its path; what is no regular file has size -1."""
+        lines = self._run(f"cannot list {archive}", "list", "--json-lines", f"::{archive}").stdout.splitlines()
+        entries = [read(line, FileDocument) for line in lines]
+        return {entry.path: entry.size if entry.type == "-" else -1 for entry in entries}
+
+    def extract(self, archive: str, directory: Path, paths: Iterable[str] = ()) -> None:
+        """Extract an archive, or some paths of it, into a directory."""
+        self._run(f"cannot extract {archive}", "extract", f"::{archive}", *paths, cwd=directory)
+
+    def rename(self, archive: str, name: str) -> None:
+        """Give an archive another name; Borg gives it another id, too."""
+        self._run(f"cannot rename {archive}", "rename", f"::{archive}", name)
+
+    def delete(self, archives: Iterable[str]) -> None:
+        """Delete archives by their names."""
+        self._run("cannot delete archives", "delete", "::", *archives)
+
+    def prune_plan(self, glob: str, keep: Mapping[str, int]) -> dict[str, Planned]:
+        """Give what Borg's own prune would do, by the ids of the archives."""
+        arguments = ["--dry-run", "--list", f"--glob-archives={glob}", *keep_options(keep)]
+        return self._run("cannot plan its pruning", "prune", *arguments).plan()
+
+    def prune(self, glob: str, keep: Mapping[str, int]) -> None:
+        """Let Borg prune."""
+        self._run("cannot be pruned", "prune", f"--glob-archives={glob}", *keep_options(keep))
+
+    def compact(self) -> None:
+        """Free the space of what was deleted."""
+        self._run("cannot be compacted", "compact")
+
+    def _run(
+        self,
+        what_failed: str,
+        *arguments: str,
+        cwd: Path | None = None,
+        on_message: Callable[[bytes], None] | None = None,
+    ) -> Answer:
+        started = time.monotonic()
+        # Relative paths are relative to where we were started, although `borg create` runs inside staging.
+        location = self.settings.path if self.directory is None else str(self.directory)
+        with readable_once(self.passphrase) as descriptor:
+            lock_wait = f"--lock-wait={self.settings.lock_wait.total_seconds():.0f}"
+            try:
+                finished = process.run(
+                    [self.borg.program, "--log-json", lock_wait, *arguments],
+                    env=environment(location, descriptor),
+                    timeout=self.settings.timeout.total_seconds(),
+                    cwd=cwd,
+                    pass_fds=(descriptor, *self.pass_fds),
+                    on_message=on_message,
+                )
+            except (OSError, process.TimeoutExpired) as error:
+                raise RepositoryError(f"repository {self.name} {what_failed}: {error}") from error
+        logger.debug("borg %s: %.2f s", arguments[0], time.monotonic() - started)
+        messages = log_messages(finished.stderr)
+        if finished.returncode:
+            said = failure(finished.returncode, messages)
+            raise RepositoryError(f"repository {self.name} ({self.settings.path}) {what_failed}: {said}")
+        return Answer(finished.stdout, messages)
+
+
+def open_repository(name: str, settings: RepositorySettings, *, pass_fds: Iterable[int] = ()) -> Repository:
+    """Get ready to talk to a repository; raises ConfigError without a passphrase, PreflightError without Borg."""
+    if settings.passphrase is None:
+        raise ConfigError(
+            f"repository {name} has no passphrase: set BORG_PASSPHRASE, BORG_PASSCOMMAND or BORG_PASSPHRASE_FD, "
+            f"or repositories.{name}.passphrase"
+        )
+    passphrase = reveal(settings.passphrase, f"passphrase of repository {name}")
+    return Repository(name, settings, find_borg(), passphrase, tuple(pass_fds))
+
+
+def _is_remote(path: str) -> bool:
+    """Borg's rule: a scheme other than file, or host:path (Borg 1.4 documentation, Repository URLs)."""
+    return "://" in path or ":" in path.partition("/")[0]
