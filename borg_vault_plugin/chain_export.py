@@ -22,6 +22,7 @@ from borg_vault_plugin.errors import SourceError
 SCHEMA = "public"
 # The chain a row belongs to: its record, or for schema events (no record) the organisation in its payload.
 CHAIN_KEY = "coalesce(v.record_id::text, 'schema:' || coalesce(v.payload->>'orgId', '__platform__'))"
+JSON_PIECE = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]|[^"\[\]{}]+')
 JSON_TOKEN = re.compile(rb'("(?:[^"\\]|\\.)*+")|[ \t\r\n]+')
 
 
@@ -140,7 +141,7 @@ class Heads:
 
     def follow(self, line: bytes) -> None:
         """Take the next entry, and write the head of the chain that it closes."""
-        row = self._decoder.decode(line)
+        row = self._read(line)
         if row.chain_key.startswith("schema:"):
             self._schema_chains[row.chain_key] = row
             return
@@ -155,6 +156,12 @@ class Heads:
         for key in sorted(self._schema_chains):
             self._close(self._schema_chains[key])
 
+    def _read(self, line: bytes) -> HeadRow:
+        try:
+            return self._decoder.decode(line)
+        except RecursionError:
+            return self._decoder.decode(without_nested(line))
+
     def _close(self, row: HeadRow) -> None:
         head = {"chain_key": row.chain_key, "position": row.chain_position, "hash": row.payload_hash}
         self._write(msgspec.json.encode(head) + b"\n")
@@ -167,6 +174,18 @@ def compact(line: bytes) -> bytes:
         return msgspec.json.format(line, indent=-1)
     except RecursionError:  # nested deeper than the formatter goes
         return JSON_TOKEN.sub(rb"\1", line)
+
+
+def without_nested(line: bytes) -> bytes:
+    """Empty every object and array inside a row, however deep they are nested."""
+    kept: list[bytes] = []
+    depth = 0
+    for token in JSON_PIECE.findall(line):
+        depth -= token in b"]}"
+        if depth <= 1:
+            kept.append(token)
+        depth += token in b"[{"
+    return b"".join(kept)
 
 
 def _lines(connection: Connection, query: sql.Composed) -> Iterator[bytes]:

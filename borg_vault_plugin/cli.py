@@ -56,17 +56,22 @@ class Terminated(BaseException):
     """SIGTERM arrived: every `with` on the way out ends what it started."""
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(program_version())
+        raise typer.Exit
+
+
 @app.callback()
 def _global_options(
     context: typer.Context,
     config: Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="Configuration file.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also the commands that are run.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
 ) -> None:
-    if version:
-        print(program_version())
-        raise typer.Exit
     context.obj = config
     narration.begin(quiet=quiet, verbose=verbose)
 
@@ -198,15 +203,17 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     previous = signal.signal(signal.SIGTERM, _terminate)
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        app(args=words, prog_name="borg-vault")
+        code = app(args=words, prog_name="borg-vault", standalone_mode=False)
     except Error as error:
-        _fail(error, as_document="--json" in words)
+        _fail(str(error), error.exit_code, as_document="--json" in words)
+    except typer.TyperException as error:
+        _fail(f"{error.format_message()} (see borg-vault --help)", error.exit_code, as_document="--json" in words)
     except Terminated:
         print("borg-vault: ended by SIGTERM; nothing is left behind", file=sys.stderr)
         sys.exit(128 + signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, previous)
-    sys.exit(0)
+    sys.exit(code)
 
 
 def _settings(context: typer.Context) -> Settings:
@@ -225,11 +232,11 @@ def _say(line: demo.Line) -> None:
         _print([line.text])
 
 
-def _fail(error: Error, *, as_document: bool) -> NoReturn:
+def _fail(message: str, exit_code: int, *, as_document: bool) -> NoReturn:
     if as_document:
-        print(as_json({"error": str(error), "exit_code": error.exit_code}))
-    print(f"borg-vault: {error}", file=sys.stderr)
-    sys.exit(error.exit_code)
+        print(as_json({"error": message, "exit_code": exit_code}))
+    print(f"borg-vault: {message}", file=sys.stderr)
+    sys.exit(exit_code)
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:

@@ -84,7 +84,8 @@ class Pruned:
     repository: str
     removed: tuple[str, ...] = ()
     spared: tuple[str, ...] = ()
-    error: str | None = None
+    error: str | msgspec.UnsetType = msgspec.UNSET
+    """Only there when retention failed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ def verdict_words(report: Backup) -> str:
 def pruned_lines(pruned: Iterable[Pruned], *, dry_run: bool = False) -> Iterator[str]:
     """Tell what retention did in each repository."""
     for one in pruned:
-        if one.error is None:
+        if not one.error:
             would = "would remove" if dry_run else "removed"
             yield f"  {one.repository}: {would} {plural(len(one.removed), 'archive') if one.removed else 'nothing'}"
             yield from (f"    {name}" for name in one.removed)

@@ -87,11 +87,11 @@ def server(latest_vault: Vault, repository: PlainRepository, monkeypatch: pytest
 def run_cli(capfd: pytest.CaptureFixture[str]) -> RunCli:
     """The program, run in this process."""
 
-    def run(*words: object, exit_code: int) -> Said:
+    def run(*words: object, exit_code: int, warning: str | None = None) -> Said:
         capfd.readouterr()
         with pytest.raises(SystemExit) as ended:
             main([str(word) for word in words])
-        return checked(Said(*capfd.readouterr()), ended.value.code or 0, exit_code)
+        return checked(Said(*capfd.readouterr()), ended.value.code or 0, exit_code, warning)
 
     return run
 

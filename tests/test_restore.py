@@ -30,7 +30,7 @@ def test_an_archive_restores_without_this_program(
     source = digests(vault.cluster.conninfo(vault.database))
     with new_database(vault.cluster) as name:
         for words in (["--file=/dev/null"], ["--exit-on-error", "--no-owner", f"--dbname={name}"]):
-            command = [vault.cluster.programs / "pg_restore", *words, extracted / "db.dump"]
+            command: list[str | Path] = [vault.cluster.programs / "pg_restore", *words, extracted / "db.dump"]
             done = run(command, env=vault.cluster.environment(name), timeout=120)
             assert (done.returncode, done.stderr) == (0, b"")
         assert digests(vault.cluster.conninfo(name)) == source

@@ -47,7 +47,7 @@ SETTINGS = {
 
 def restore(vault: Vault, dump: Path, database: str) -> None:
     """Restore a dump with the server's own pg_restore."""
-    command = [vault.cluster.programs / "pg_restore", "--exit-on-error", f"--dbname={database}", dump]
+    command: list[str | Path] = [vault.cluster.programs / "pg_restore", "--exit-on-error", f"--dbname={database}", dump]
     done = run(command, env=vault.cluster.environment(database) | {"PATH": "/usr/bin:/bin"}, timeout=120)
     assert done.returncode == 0, done.stderr
 
