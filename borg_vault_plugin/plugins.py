@@ -122,15 +122,10 @@ def _collect_one(
     staging: Staging,
     results: queue.SimpleQueue[tuple[str, list[Artifact] | BaseException]],
 ) -> None:
-    started = time.monotonic()
     try:
         answers = _only(manager, "collect_artifacts", plugin)(snapshot=snapshot, staging=staging)
         # A hook written as a generator has run nothing yet: it is drained here, while the snapshot is open.
         artifacts = [artifact for answer in answers for artifact in answer]
-        for artifact in artifacts:
-            logger.info(
-                "%s: %s, %d bytes (%.1f s)", staging.producer, artifact.path, artifact.size, time.monotonic() - started
-            )
         results.put((staging.producer, artifacts))
     except BaseException as error:  # noqa: BLE001 - handed to the thread that waits, which names the plugin
         results.put((staging.producer, error))

@@ -74,9 +74,9 @@ def stage(stage: Stage, watch: Stopwatch) -> Staged:
 def _tell(snapshot: Snapshot) -> None:
     facts = snapshot.facts
     standby = ", a standby" if facts.in_recovery else ""
-    logger.info(
-        "database %s, PostgreSQL %s%s, pg_dump %s", facts.database, facts.server_version, standby, snapshot.clients
-    )
+    version = snapshot.clients.version
+    logger.info("database %s, PostgreSQL %s%s, pg_dump %s", facts.database, facts.server_version, standby, version)
+    logger.debug("pg_dump %s", snapshot.clients)
     logger.info("snapshot of %s, %d tables", f"{facts.time:%Y-%m-%d %H:%M:%SZ}", len(snapshot.tables))
 
 

@@ -105,6 +105,7 @@ class Staging:
         except FileExistsError:
             raise SourceError(f"artifact {path} is written twice: give each artifact a name of its own") from None
         temporary.unlink()
+        logger.info("wrote %s, %s bytes", path, f"{artifact_file.size:,}")
 
 
 def checked_path(path: str) -> PurePosixPath:

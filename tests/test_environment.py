@@ -26,7 +26,7 @@ def test_the_default_repository_is_in_the_backup_directory(
     repository = PlainRepository(tmp_path / "backups" / "borg-vault", tmp_path / "plain-borg")
     assert repository.names() == [archive]
     assert re.search(rf"^{archive}  +default  ", run_cli("list", exit_code=0).stdout, re.MULTILINE)
-    assert "nothing to remove" in run_cli("prune", exit_code=0).stdout
+    assert "removed nothing" in run_cli("prune", exit_code=0).stdout
 
 
 def test_without_any_place_the_repository_is_below_the_current_directory(

@@ -72,7 +72,7 @@ def test_a_mode_that_does_not_encrypt_is_refused(mode: str, place: PlainReposito
 def test_a_repository_is_never_made_over_another(place: PlainRepository, run_cli: RunCli) -> None:
     run_cli("init", exit_code=0)
     place.add("precious")
-    assert "exists already" in run_cli("init", exit_code=5).stderr
+    assert "already exists" in run_cli("init", exit_code=5).stderr
     assert place.names() == ["precious"]
 
 

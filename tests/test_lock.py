@@ -59,7 +59,7 @@ def test_the_lock_is_free_after_a_failure(server: Vault, run_cli: RunCli, monkey
     monkeypatch.setenv("BORG_REPO", "/nowhere/repository")
     run_cli("create", exit_code=5)
     monkeypatch.setenv("DATABASE_URL", server.cluster.url("no-such-database"))
-    run_cli("create", "--dry-run", exit_code=5)
+    run_cli("create", exit_code=4)
     run_cli("prune", exit_code=5)
 
 

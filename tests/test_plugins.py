@@ -51,8 +51,8 @@ APPENDING = """
 MISBEHAVING = {
     "it raises": ("raise ValueError('no\\n such thing')", "hook badge failed: ValueError: no such thing"),
     "it says what the operator can do": ("raise SourceError('plug it in')", "hook badge: plug it in"),
-    "it returns nothing": ("return None", "hook badge: it wrote nothing"),
-    "it returns an empty list": ("return []", "hook badge: it wrote nothing"),
+    "it returns nothing": ("return None", "hook badge wrote nothing"),
+    "it returns an empty list": ("return []", "hook badge wrote nothing"),
     "it returns something else": ("return ['badge.txt']", "hook badge"),
     "it writes above staging": (
         "with staging.write('../badge.txt') as file: file.write(b'x')\n    return [file.artifact()]",

@@ -27,7 +27,7 @@ def test_a_killed_runs_leftovers_are_removed_and_nobody_elses(
     others = [f"{server.database}-eu-{time}", f"other-{time}", "mine.partial", f"{server.database}-x.partial"]
     repository.add(f"{server.database}-{time}", *others)
     said = run_cli("create", "--no-prune", exit_code=0).stdout
-    assert f"removing {server.database}-{time}" in said
+    assert f"removed {server.database}-{time} from default" in said
     assert not any(name == f"{server.database}-{time}" for name in repository.names())
     assert set(others) < set(repository.names())
     assert len(repository.names()) == len(others) + 1

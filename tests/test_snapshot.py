@@ -169,7 +169,7 @@ def test_a_locked_table_is_named(
 
 
 def test_a_table_that_the_role_may_not_read_is_named(
-    server: Vault, repository: PlainRepository, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+    server: Vault, repository: PlainRepository, run_cli: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with role(server, grant=False) as name:
         server.execute(
@@ -178,9 +178,12 @@ def test_a_table_that_the_role_may_not_read_is_named(
             f"REVOKE SELECT ON org_admin_reads FROM {name}",
         )
         monkeypatch.setenv("DATABASE_URL", url_of(server, name))
-        said = run_cli("create", exit_code=4).stderr
-    assert "org_admin_reads" in said
-    assert "grant SELECT on it to the backup's role" in said
+        said = run_cli("create", exit_code=7).stderr
+        assert "public.org_admin_reads (no SELECT)" in said
+        assert "grant it pg_read_all_data" in said
+        said = run_cli("dump-chain", tmp_path / "chain", exit_code=4).stderr
+        assert "table public.org_admin_reads: " in said
+        assert "grant SELECT on it to the backup's role" in said
     assert repository.names() == []
 
 
@@ -193,13 +196,27 @@ def test_a_policy_that_would_hide_rows_ends_the_run(
     server.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY", f"CREATE POLICY few ON {table} USING (false)")
     with role(server) as name:
         monkeypatch.setenv("DATABASE_URL", url_of(server, name))
-        said = run_cli("create", exit_code=4).stderr
-        assert table in said
-        assert "row-level security" in said
+        said = run_cli("create", exit_code=7).stderr
+        assert f"public.{table} (row-level security)" in said
+        assert "BYPASSRLS" in said
     assert repository.names() == []
 
 
-@pytest.mark.usefixtures("repository")
+@pytest.mark.parametrize("table", ["audit_vault", "vault_signing_keys"])
+def test_a_policy_cannot_shorten_a_chain_dump(
+    table: str, latest_vault: Vault, run_cli: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    latest_vault.execute(
+        f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY", f"CREATE POLICY few ON {table} USING (false)"
+    )
+    with role(latest_vault) as name:
+        monkeypatch.setenv("DATABASE_URL", url_of(latest_vault, name))
+        said = run_cli("dump-chain", tmp_path / "chain", exit_code=4).stderr
+    assert f'"{table}"' in said
+    assert "BYPASSRLS" in said
+    assert not (tmp_path / "chain" / f"{table}.ndjson").exists()
+
+
 def test_a_role_that_bypasses_policies_exports_every_row(
     latest_vault: Vault, run_cli: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
