@@ -85,8 +85,9 @@ DIGESTS = ("payload_hash", "previous_hash", "leaf_hash", "root_hash")
 Kind = Literal["bytes", "bytes[]", "digest", "time", "plain"]
 PRINTED: dict[Kind, str] = {
     "bytes": r"replace(encode(v.{column}, 'base64'), E'\n', '')",
-    "bytes[]": r"(SELECT json_agg(replace(encode(b, 'base64'), E'\n', '') ORDER BY n)"
-    " FROM unnest(v.{column}) WITH ORDINALITY AS u(b, n))",
+    "bytes[]": r"CASE WHEN v.{column} IS NOT NULL THEN"
+    r" coalesce((SELECT json_agg(replace(encode(b, 'base64'), E'\n', '') ORDER BY n)"
+    r" FROM unnest(v.{column}) WITH ORDINALITY AS u(b, n)), '[]') END",
     "digest": "encode(v.{column}, 'hex')",
     "time": """to_char(v.{column}, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')""",
     "plain": "v.{column}",

@@ -20,7 +20,6 @@ from borg_vault_plugin.cluster import embedded_distributions
 from borg_vault_plugin.errors import PreflightError
 
 VERSION = re.compile(rb"\(PostgreSQL\) (\d+)(\S*)")
-TLS_MODES = ("require", "verify-ca", "verify-full")
 PROBE_SECONDS = 30.0
 
 
@@ -41,13 +40,13 @@ class Clients:
         return f"{self.version} in {self.directory}" + ("" if self.tls else " (no TLS)")
 
 
-def find_clients(server_major: int, *, sslmode: str | None = None) -> Clients:
+def find_clients(server_major: int, *, needs_tls: bool = False) -> Clients:
     """Find the client programs that fit a server, the exact major first, else the nearest newer one.
 
     Raises PreflightError that lists what was found and says what to install.
     """
     found = installed_clients()
-    usable = [clients for clients in found if clients.tls or sslmode not in TLS_MODES]
+    usable = [clients for clients in found if clients.tls or not needs_tls]
     newer = [clients for clients in usable if clients.major >= server_major]
     if newer:
         return min(newer, key=lambda clients: clients.major)

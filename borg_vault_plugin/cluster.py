@@ -29,7 +29,7 @@ from psycopg.conninfo import make_conninfo
 
 from borg_vault_plugin.account import Account, server_account
 from borg_vault_plugin.errors import SourceError
-from borg_vault_plugin.process import TimeoutExpired, child, last_line, plain_environment, run
+from borg_vault_plugin.process import TimeoutExpired, child, plain_environment, reason, run
 from borg_vault_plugin.scratch import scratch_directory
 
 SHORT_PLACE = Path("/tmp")  # noqa: S108 (what is made there is made by mkdtemp)
@@ -158,8 +158,8 @@ class Cluster:
         deadline = time.monotonic() + START_SECONDS
         while not self._is_ready(server.pid):
             if server.poll() is not None or time.monotonic() > deadline:
-                reason = _reason((self.directory / "log").read_bytes())
-                raise SourceError(f"PostgreSQL {self.distribution.major} did not start: {reason}")
+                why = reason((self.directory / "log").read_bytes())
+                raise SourceError(f"PostgreSQL {self.distribution.major} did not start: {why}")
             time.sleep(0.02)
 
     def _is_ready(self, pid: int) -> bool:
@@ -185,12 +185,6 @@ class Cluster:
 
 def _quoted(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
-
-
-def _reason(text: bytes) -> str:
-    """Give the line of a server's or initdb's output that says why it ended."""
-    telling = [line for line in text.splitlines() if re.search(rb"FATAL:|PANIC:|error:", line)]
-    return last_line(telling[-1] if telling else text)
 
 
 @contextlib.contextmanager
@@ -251,7 +245,7 @@ def _initialise(cluster: Cluster) -> None:
     finally:
         password_file.unlink()
     if done.returncode != 0:
-        raise SourceError(f"initdb of PostgreSQL {cluster.distribution.major} failed: {_reason(done.stderr)}")
+        raise SourceError(f"initdb of PostgreSQL {cluster.distribution.major} failed: {reason(done.stderr)}")
 
 
 @contextlib.contextmanager

@@ -22,8 +22,13 @@ from borg_vault_plugin.errors import ConfigError
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 # Any of these says that the operator means libpq's own environment (PostgreSQL documentation, 32.15).
+UNREADABLE_URL = (
+    "the database URL is not one that PostgreSQL understands: write postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+    " and percent-encode special characters in the password"
+)
 LIBPQ_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
 # sslmode as node-postgres writes it: TLS without looking at the certificate is what libpq calls "require".
+TLS_MODES = ("require", "verify-ca", "verify-full")
 FOREIGN_SSLMODES = {"no-verify": "require"}
 # What to do, by what PostgreSQL or libpq says; connection failures carry no SQLSTATE.
 ADVICE = {
@@ -60,6 +65,12 @@ class Source:
     def database(self) -> str:
         """The database's name, by libpq's rule: the user's name when none is given."""
         return self.parameters.get("dbname") or self.parameters.get("user") or os.environ.get("USER", "postgres")
+
+    @property
+    def needs_tls(self) -> bool:
+        """Say whether only a client that can do TLS will be let in; on a Unix socket none is needed."""
+        on_socket = self.parameters.get("host", "").startswith("/")
+        return self.parameters.get("sslmode") in TLS_MODES and not on_socket
 
     @property
     def address(self) -> str:
@@ -111,14 +122,14 @@ def source_from_url(url: str) -> Source:
 
     Raises ConfigError, without repeating the text, which may hold a password.
     """
-    url, notices = _without_foreign_parameters(url) if "://" in url else (url, ())
+    notices: tuple[str, ...] = ()
+    if "://" in url:
+        _refuse_unencoded_password(url)
+        url, notices = _without_foreign_parameters(url)
     try:
         parameters = {name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None}
     except psycopg.ProgrammingError:
-        raise ConfigError(
-            "the database URL is not one that PostgreSQL understands: write postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
-            " and percent-encode special characters in the password"
-        ) from None
+        raise ConfigError(UNREADABLE_URL) from None
     if "sslpassword" in parameters:
         raise ConfigError("the database URL holds sslpassword: use a key file of mode 0600 without a password instead")
     return _source(parameters, notices)
@@ -141,6 +152,13 @@ def _source(parameters: dict[str, str], notices: tuple[str, ...]) -> Source:
     if password is not None:
         parameters.pop("passfile", None)  # libpq would prefer it to the password file that we write
     return Source(parameters, password, notices)
+
+
+def _refuse_unencoded_password(url: str) -> None:
+    """Refuse a URL whose password holds an unencoded / or ?: libpq would take the rest for the database's name."""
+    authority, _, rest = url.partition("://")[2].replace("?", "/", 1).partition("/")
+    if "@" not in authority and "@" in rest:
+        raise ConfigError(UNREADABLE_URL)
 
 
 def _without_foreign_parameters(url: str) -> tuple[str, tuple[str, ...]]:

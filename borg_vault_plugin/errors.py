@@ -34,6 +34,10 @@ class SourceError(Error):
     exit_code = 4
 
 
+class ContendedError(SourceError):
+    """A migration came between the snapshot's locks and the hooks': it waits for us and we for it, so start over."""
+
+
 class RepositoryError(Error):
     """Borg could not do what was asked of one repository."""
 

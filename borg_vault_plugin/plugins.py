@@ -17,7 +17,7 @@ import psycopg
 
 from borg_vault_plugin import hookspecs
 from borg_vault_plugin.database import explain
-from borg_vault_plugin.errors import ConfigError, Error, SourceError
+from borg_vault_plugin.errors import ConfigError, ContendedError, Error, SourceError
 from borg_vault_plugin.snapshot import Snapshot
 from borg_vault_plugin.staging import Artifact, Staging
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BUILT_IN = ("database-dump", "key-registry", "audit-chain")
-JOIN_SECONDS = 30.0
+JOIN_SECONDS = 10.0
 
 
 def load_plugins(names: Iterable[str]) -> pluggy.PluginManager:
@@ -66,19 +66,25 @@ def collect(
         view = replace(staging, producer=impl.plugin_name)
         # A daemon: a hook that hangs must not keep the program from ending.
         threads.append(
-            threading.Thread(target=_collect_one, args=(manager, impl.plugin, snapshot, view, results), daemon=True)
+            threading.Thread(
+                target=_collect_one,
+                args=(manager, impl.plugin, snapshot, view, results),
+                name=impl.plugin_name,
+                daemon=True,
+            )
         )
     try:
         for thread in threads:
             thread.start()
-        artifacts = _gathered(results, len(threads), timeout)
+        artifacts = _gathered(results, {thread.name for thread in threads}, timeout)
         alongside()
         return artifacts
     finally:
         snapshot.abandon()
+        deadline = time.monotonic() + JOIN_SECONDS
         for thread in threads:
             if thread.ident is not None:
-                thread.join(JOIN_SECONDS)
+                thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def verify(manager: pluggy.PluginManager, staging: Staging) -> tuple[Finding, ...]:
@@ -125,28 +131,36 @@ def _collect_one(
     try:
         answers = _only(manager, "collect_artifacts", plugin)(snapshot=snapshot, staging=staging)
         # A hook written as a generator has run nothing yet: it is drained here, while the snapshot is open.
-        artifacts = [artifact for answer in answers for artifact in answer]
+        artifacts = [_checked(artifact) for answer in answers for artifact in answer]
         results.put((staging.producer, artifacts))
     except BaseException as error:  # noqa: BLE001 - handed to the thread that waits, which names the plugin
         results.put((staging.producer, error))
 
 
+def _checked(artifact: object) -> Artifact:
+    if not isinstance(artifact, Artifact):
+        raise SourceError(f"it returned {type(artifact).__name__} for an artifact: return what `artifact()` gives")
+    return artifact
+
+
 def _gathered(
-    results: queue.SimpleQueue[tuple[str, list[Artifact] | BaseException]], expected: int, timeout: timedelta
+    results: queue.SimpleQueue[tuple[str, list[Artifact] | BaseException]], awaited: set[str], timeout: timedelta
 ) -> list[Artifact]:
     deadline = time.monotonic() + timeout.total_seconds()
     artifacts: list[Artifact] = []
-    for _ in range(expected):
+    while awaited:
         try:
             name, outcome = results.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
+            late = ", ".join(sorted(awaited))
             raise SourceError(
-                f"a hook did not finish within {timeout}: raise database.timeout or mend the hook"
+                f"hook {late} did not finish within {timeout}: mend it, or raise database.timeout"
             ) from None
         if isinstance(outcome, BaseException):
             raise _failure(name, outcome) from outcome
         if not outcome:
             raise SourceError(f"hook {name} wrote nothing: a hook that has nothing to add must not be configured")
+        awaited.discard(name)
         artifacts += outcome
     return sorted(artifacts, key=lambda artifact: artifact.path)
 
@@ -154,6 +168,8 @@ def _gathered(
 def _failure(name: str, error: BaseException) -> SourceError:
     if isinstance(error, psycopg.Error):
         return SourceError(f"hook {name}: {explain(error)}")
+    if isinstance(error, ContendedError):
+        return error
     if isinstance(error, Error):
         return SourceError(f"hook {name}: {error}")
     return SourceError(f"hook {name} failed: {type(error).__name__}: {' '.join(str(error).split())}")

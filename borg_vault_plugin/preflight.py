@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
@@ -26,6 +27,14 @@ SELECT format('%%I.%%I', n.nspname, c.relname),
  WHERE c.oid = ANY (%s) AND (NOT has_table_privilege(c.oid, 'SELECT') OR row_security_active(c.oid)
                              OR NOT has_schema_privilege(n.oid, 'USAGE'))
  ORDER BY 1"""
+
+
+TABLE_SIZES = """
+SELECT coalesce(sum(pg_table_size(oid)), 0)::int8,
+       coalesce(sum(pg_table_size(oid)) FILTER (WHERE relname ~ '^(audit_vault|vault_|org_admin_reads)'), 0)::int8
+  FROM pg_class WHERE relkind IN ('r', 'm') AND relnamespace NOT IN
+       ('pg_catalog'::regnamespace, 'information_schema'::regnamespace, 'pg_toast'::regnamespace)"""
+SIZES_LOCK_TIMEOUT = timedelta(milliseconds=500)  # pg_table_size waits for locks
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +60,8 @@ def check_source(source: Source) -> Estimate:
     Raises PreflightError, SourceError when the server cannot be asked.
     """
     try:
-        with open_session(source) as connection:
-            find_clients(connection.info.server_version // 10000, sslmode=source.parameters.get("sslmode"))
+        with open_session(source, SIZES_LOCK_TIMEOUT) as connection:
+            find_clients(connection.info.server_version // 10000, needs_tls=source.needs_tls)
             _check_rights(connection)
             return _estimate(connection)
     except psycopg.Error as error:
@@ -94,13 +103,11 @@ def _check_rights(connection: Connection) -> None:
 
 
 def _estimate(connection: Connection) -> Estimate:
-    tables, chain = only_row(
-        connection,
-        "SELECT coalesce(sum(pg_table_size(oid)), 0)::int8,"
-        " coalesce(sum(pg_table_size(oid)) FILTER (WHERE relname ~ '^(audit_vault|vault_|org_admin_reads)'), 0)::int8"
-        " FROM pg_class WHERE relkind IN ('r', 'm') AND relnamespace NOT IN"
-        " ('pg_catalog'::regnamespace, 'information_schema'::regnamespace, 'pg_toast'::regnamespace)",
-    )
+    """Estimate from the sizes of tables or, when a migration holds one, from that of the whole database."""
+    try:
+        tables, chain = only_row(connection, TABLE_SIZES)
+    except psycopg.errors.LockNotAvailable:
+        tables, chain = only_row(connection, "SELECT pg_database_size(current_database()), 0")
     return Estimate(int(tables * DUMP_FACTOR), int(chain * CHAIN_FACTOR))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -46,8 +47,8 @@ class Finished:
     stderr: bytes
 
     def last_words(self) -> str:
-        """Give the last line written to stderr that says anything, for an error message."""
-        return last_line(self.stderr)
+        """Give the line of stderr that says why it failed, for an error message."""
+        return reason(self.stderr)
 
 
 class TimeoutExpired(Exception):
@@ -58,6 +59,12 @@ def last_line(text: bytes) -> str:
     """Give the last line that is not blank, as text."""
     lines = [line.strip() for line in text.decode("utf-8", "replace").splitlines() if line.strip()]
     return lines[-1] if lines else "no message"
+
+
+def reason(text: bytes) -> str:
+    """Give the line of a program's output that says why it ended: the last that is an error, else the last."""
+    telling = [line for line in text.splitlines() if re.search(rb"FATAL:|PANIC:|[Ee][Rr][Rr][Oo][Rr]:", line)]
+    return last_line(telling[-1] if telling else text)
 
 
 def plain_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

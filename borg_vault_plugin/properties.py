@@ -200,7 +200,7 @@ def _create_database(properties: Properties, database: sql.Identifier) -> str:
     ]
     if properties.provider != "libc":
         options += [f"LOCALE_PROVIDER = {properties.provider}", _locale(properties)]
-    return _text(f"CREATE DATABASE {{}} WITH {' '.join(options)};", database)
+    return f"{_text('CREATE DATABASE {} WITH', database)} {' '.join(options)};"
 
 
 def _locale(properties: Properties) -> str:
@@ -221,7 +221,7 @@ def _value(setting: Setting) -> sql.Composable:
     if setting.name not in LIST_SETTINGS:
         return sql.Literal(setting.value)
     names = next(csv.reader([setting.value], skipinitialspace=True), [])
-    return sql.SQL(", ").join(sql.Literal(name) for name in names)
+    return sql.SQL(", ").join(sql.Literal(name) for name in names or [""])
 
 
 def _grant(privilege: Privilege, database: sql.Identifier) -> str:

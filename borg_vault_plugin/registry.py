@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 from collections.abc import Callable, Iterable, Iterator
 
@@ -38,7 +37,7 @@ def refuse_private_keys(connection: Connection) -> None:
     )
     for number, (row,) in enumerate(rows, start=1):
         for column, value in row.items():
-            kind = private_key_in(_text(value))
+            kind = private_key_in(value)
             if kind:
                 raise SourceError(
                     f"the key registry holds {kind} in row {number}, column {column}: private keys are never backed up:"
@@ -62,13 +61,3 @@ def check_registry(lines: Iterable[str]) -> Iterator[Finding]:
             yield Finding(
                 "REGISTRY_KEY_UNREADABLE", f"vault-public-keys.csv, row {number}", "public_key is no SPKI in base64"
             )
-
-
-def _text(value: object) -> str:
-    text = value if isinstance(value, str) else str(value)
-    if not text.startswith("\\x"):
-        return text
-    try:  # a bytea column, as jsonb has it
-        return base64.b64encode(bytes.fromhex(text[2:])).decode()
-    except ValueError:
-        return text

@@ -11,7 +11,7 @@ from pathlib import Path
 from borg_vault_plugin.archive import Series
 from borg_vault_plugin.borg import Repository, open_repository
 from borg_vault_plugin.config import Settings
-from borg_vault_plugin.errors import UsageError
+from borg_vault_plugin.errors import ConfigError, UsageError
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +65,8 @@ def initialise(settings: Settings, names: tuple[str, ...], encryption: str, key_
 
 
 def _initialise(settings: Settings, repository: Repository, encryption: str, key_file: Path | None) -> Initialised:
+    if key_file is not None and key_file.exists():
+        raise ConfigError(f"key file {key_file} exists already: name another one with --key-out")
     repository.create(encryption)
     repository_id = repository.id()
     path = key_file or settings.state_directory / "keys" / f"{repository.name}-{repository_id[:12]}.key"

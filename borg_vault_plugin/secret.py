@@ -19,6 +19,7 @@ from borg_vault_plugin import process
 from borg_vault_plugin.errors import ConfigError
 
 COMMAND_SECONDS = 60.0
+OUR_SECRETS = ("DATABASE_URL", "PGPASSWORD", "BORG_PASSPHRASE", "BORG_NEW_PASSPHRASE")
 
 
 class SecretReference(BaseModel):
@@ -93,7 +94,7 @@ def _from_file(path: Path, purpose: str) -> str:
 def _from_command(command: str, purpose: str) -> str:
     try:
         words = shlex.split(command)
-        finished = process.run(words, env=dict(os.environ), timeout=COMMAND_SECONDS)
+        finished = process.run(words, env=_command_environment(), timeout=COMMAND_SECONDS)
     except (OSError, ValueError, IndexError, process.TimeoutExpired) as error:
         raise ConfigError(f"{purpose}: secret command {command!r} cannot be run: {error}") from error
     if finished.returncode:
@@ -101,6 +102,11 @@ def _from_command(command: str, purpose: str) -> str:
             f"{purpose}: secret command {command!r} failed with {process.ending(finished.returncode)}: run it by hand"
         )
     return finished.stdout.decode("utf-8", "replace").removesuffix("\n")
+
+
+def _command_environment() -> dict[str, str]:
+    """Give a secret's command its operator's environment, which it may need, without our other secrets."""
+    return {name: value for name, value in os.environ.items() if name not in OUR_SECRETS}
 
 
 @functools.cache  # a descriptor can be read once, and several repositories may share it

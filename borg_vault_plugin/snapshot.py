@@ -9,6 +9,7 @@ between the export and pg_dump's own locks gives an empty table with exit code 0
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import subprocess
 import tempfile
@@ -25,7 +26,7 @@ from psycopg import sql
 from borg_vault_plugin import process
 from borg_vault_plugin.clients import Clients, find_clients
 from borg_vault_plugin.database import Connection, Source, explain, only_row
-from borg_vault_plugin.errors import SourceError
+from borg_vault_plugin.errors import ContendedError, SourceError
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,9 @@ SELECT c.oid::int8, n.nspname, c.relname, format('%I.%I', n.nspname, c.relname),
                       AND d.refclassid = 'pg_extension'::regclass AND NOT coalesce(c.oid = ANY (e.extconfig), false))
  ORDER BY 4"""
 
+# The exporting session has these locks already: whoever is in the way waits for it, so waiting long is in vain.
+JOINING_LOCK_TIMEOUT = timedelta(seconds=5)
+CONTENDED = "another session, often a migration, wants a table for itself: run again when it is done"
 BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
@@ -96,7 +100,6 @@ class Snapshot:
     source: Source
     facts: Facts
     tables: tuple[DumpedTable, ...]
-    clients: Clients
     lock_timeout: timedelta
     private: Path
     password_variables: Mapping[str, str]
@@ -106,15 +109,28 @@ class Snapshot:
     _connections: list[Connection] = field(default_factory=list, repr=False)
     _children: list[subprocess.Popen[bytes]] = field(default_factory=list, repr=False)
 
+    @functools.cached_property
+    def clients(self) -> Clients:
+        """The client programs that fit the server; raises PreflightError when there are none."""
+        clients = find_clients(self.facts.major, needs_tls=self.source.needs_tls)
+        if clients.major != self.facts.major:
+            logger.warning(
+                "pg_dump %s for a PostgreSQL %s server: its dump may not restore there: install postgresql-client-%s",
+                clients.version, self.facts.server_version, self.facts.major,
+            )  # fmt: skip
+        return clients
+
     @contextlib.contextmanager
     def connection(self) -> Iterator[Connection]:
         """Open a connection that sees exactly this instant, in a read-only transaction.
 
-        Raises psycopg.Error, SourceError after the run was abandoned.
+        It locks every table at once: whoever wants one for himself later waits for the whole run.
+        Raises psycopg.Error, ContendedError, SourceError after the run was abandoned.
         """
         with open_session(self.source, self.lock_timeout) as connection, self._kept(self._connections, connection):
             connection.execute(BEGIN)
             connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(self.facts.id))
+            self._lock_again(connection)
             yield connection
 
     @contextlib.contextmanager
@@ -136,9 +152,11 @@ class Snapshot:
             returncode = running.wait()
             messages.seek(0)
             words = messages.read()
+            if returncode and b"lock timeout" in words:
+                raise ContendedError(f"{program} of {self.source.address} waited in vain for a table: {CONTENDED}")
             if returncode:
                 how = process.ending(returncode)
-                raise SourceError(f"{program} of {self.source.address} failed ({how}): {process.last_line(words)}")
+                raise SourceError(f"{program} of {self.source.address} failed ({how}): {process.reason(words)}")
             for line in words.decode("utf-8", "replace").splitlines():
                 logger.warning("%s", line)
 
@@ -152,6 +170,16 @@ class Snapshot:
         for connection in connections:
             with contextlib.suppress(psycopg.Error):
                 connection.cancel_safe(timeout=5)
+
+    def _lock_again(self, connection: Connection) -> None:
+        tables = ", ".join(f"ONLY {table.quoted}" for table in self.tables)
+        patience = min(self.lock_timeout, JOINING_LOCK_TIMEOUT)
+        _set_lock_timeout(connection, patience)
+        try:
+            connection.execute(f"LOCK TABLE {tables} IN ACCESS SHARE MODE".encode())
+        except psycopg.errors.LockNotAvailable as error:
+            raise ContendedError(f"database {self.source.address}: {CONTENDED}") from error
+        _set_lock_timeout(connection, self.lock_timeout)
 
     @contextlib.contextmanager
     def _kept(self, kept: list[Resource], resource: Resource) -> Iterator[None]:
@@ -178,7 +206,7 @@ def open_snapshot(
     """Lock what will be dumped, export a snapshot and hold it open.
 
     `private` is a directory of ours for password files; `only_tables` restricts the locks to these qualified names.
-    Raises SourceError when the server cannot be reached or refuses, PreflightError when no client programs fit.
+    Raises SourceError when the server cannot be reached or refuses.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -186,17 +214,10 @@ def open_snapshot(
             facts, tables = _export(connection, only_tables)
         except psycopg.Error as error:
             raise SourceError(f"database {source.address}: {explain(error)}") from error
-        clients = find_clients(facts.major, sslmode=source.parameters.get("sslmode"))
-        if clients.major != facts.major:
-            logger.warning(
-                "pg_dump %s for a PostgreSQL %s server: its dump may not restore there: install postgresql-client-%s",
-                clients.version, facts.server_version, facts.major,
-            )  # fmt: skip
         snapshot = Snapshot(
             source,
             facts,
             tables,
-            clients,
             lock_timeout,
             private,
             source.write_password_file(private / "pgpass"),
@@ -222,6 +243,10 @@ def prepare_session(connection: Connection, *, lock_timeout: timedelta) -> None:
         " JOIN unnest(%s::text[], %s::text[]) AS v(name, value) ON lower(s.name) = lower(v.name)",
         [list(settings), list(settings.values())],
     )
+
+
+def _set_lock_timeout(connection: Connection, timeout: timedelta) -> None:
+    connection.execute(f"SET lock_timeout = {timeout // timedelta(milliseconds=1)}".encode())
 
 
 def _export(connection: Connection, only_tables: Sequence[str] | None) -> tuple[Facts, tuple[DumpedTable, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,12 @@ from borg_vault_plugin import plugins
 from borg_vault_plugin.archive import Series, Verdict
 from borg_vault_plugin.config import DatabaseSettings
 from borg_vault_plugin.database import Source, explain
-from borg_vault_plugin.errors import SourceError
+from borg_vault_plugin.errors import ContendedError, SourceError
 from borg_vault_plugin.manifest import FORMAT, Manifest, Sealed, program_version, seal
 from borg_vault_plugin.preflight import Estimate
 from borg_vault_plugin.progress import Progress
 from borg_vault_plugin.report import Continuity, Finding, chain_counts, snapshot_facts, staged_chain
-from borg_vault_plugin.snapshot import Snapshot, open_snapshot
+from borg_vault_plugin.snapshot import Facts, Snapshot, open_snapshot
 from borg_vault_plugin.staging import Artifact, Staging, check_complete
 from borg_vault_plugin.stopwatch import Stopwatch
 from borg_vault_plugin.survey import Survey, take_survey
@@ -39,6 +40,16 @@ class Staged:
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """What the hooks wrote from one snapshot, and what was counted beside it."""
+
+    facts: Facts
+    pg_dump: str
+    artifacts: tuple[Artifact, ...]
+    survey: Survey
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
     """What staging a set needs: where it comes from, where it goes, who writes it and how far it has come."""
 
@@ -55,20 +66,30 @@ class Stage:
 def stage(stage: Stage, watch: Stopwatch) -> Staged:
     """Write a set from one snapshot, look at it, and seal it. Raises SourceError, PreflightError."""
     directory = stage.private / SET_DIRECTORY
-    directory.mkdir(mode=0o700)
     staging = Staging(directory, "borg-vault", stage.estimate.by_path(), stage.progress)
     with watch.phase("stage"):
-        with open_snapshot(
-            stage.source, lock_timeout=stage.settings.lock_timeout, private=stage.private, pass_fds=(stage.lock,)
-        ) as snapshot:
-            _tell(snapshot)
-            artifacts, survey = _collect(stage, snapshot, staging)
-        check_complete(directory, artifacts)
+        try:
+            written = _write(stage, staging)
+        except ContendedError as error:
+            logger.info("%s; starting over", error)
+            shutil.rmtree(directory)
+            written = _write(stage, staging)
     with watch.phase("verify"):
         findings = plugins.verify(stage.manager, staging)
-        check_complete(directory, artifacts)
-    manifest = _manifest(stage.series, snapshot, tuple(artifacts), survey, findings)
+        check_complete(directory, written.artifacts)
+    manifest = _manifest(stage.series, written, findings)
     return Staged(manifest, seal(directory, manifest), directory)
+
+
+def _write(stage: Stage, staging: Staging) -> Written:
+    staging.directory.mkdir(mode=0o700)
+    with open_snapshot(
+        stage.source, lock_timeout=stage.settings.lock_timeout, private=stage.private, pass_fds=(stage.lock,)
+    ) as snapshot:
+        _tell(snapshot)
+        artifacts, survey = _collect(stage, snapshot, staging)
+    check_complete(staging.directory, artifacts)
+    return Written(snapshot.facts, snapshot.clients.version, tuple(artifacts), survey)
 
 
 def _tell(snapshot: Snapshot) -> None:
@@ -101,22 +122,20 @@ def _survey(stage: Stage, snapshot: Snapshot) -> Survey:
         raise SourceError(f"the survey of database {facts.database} failed: {explain(error)}") from error
 
 
-def _manifest(
-    series: Series, snapshot: Snapshot, artifacts: tuple[Artifact, ...], survey: Survey, findings: tuple[Finding, ...]
-) -> Manifest:
+def _manifest(series: Series, written: Written, findings: tuple[Finding, ...]) -> Manifest:
     verdict: Verdict = "suspect" if findings else "unverified"
     return Manifest(
         format=FORMAT,
         program=program_version(),
         label=series.label,
         set=series.set_name,
-        archive=series.name(snapshot.facts.time),
+        archive=series.name(written.facts.time),
         verdict=verdict,
-        snapshot=snapshot_facts(snapshot.facts),
-        clients=f"pg_dump {snapshot.clients.version}",
-        artifacts=artifacts,
-        counts=chain_counts(artifacts),
-        chain=staged_chain(artifacts, findings),
+        snapshot=snapshot_facts(written.facts),
+        clients=f"pg_dump {written.pg_dump}",
+        artifacts=written.artifacts,
+        counts=chain_counts(written.artifacts),
+        chain=staged_chain(written.artifacts, findings),
         continuity=Continuity(),
-        survey=survey,
+        survey=written.survey,
     )

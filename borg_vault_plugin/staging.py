@@ -140,7 +140,11 @@ def check_complete(directory: Path, artifacts: Iterable[Artifact]) -> None:
 
     Raises SourceError that names the artifact and its producer, or the file that nobody returned.
     """
-    expected = {artifact.path: artifact for artifact in artifacts}
+    expected: dict[str, Artifact] = {}
+    for artifact in artifacts:
+        if artifact.path in expected:
+            raise SourceError(f"hook {artifact.producer} returned {artifact.path} twice: return each artifact once")
+        expected[artifact.path] = artifact
     found = dict(_files(directory))
     for path, artifact in expected.items():
         entry = found.pop(path, None)
