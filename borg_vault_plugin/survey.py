@@ -22,9 +22,7 @@ EXACTLY_HASHED = (
     "timestamp without time zone", "timestamp with time zone",
 )  # fmt: skip
 HASH_RECORD_MAJOR = 14
-ROW = sql.Identifier(
-    "row of borg-vault"
-)  # no column is called that: an alias that is also a column would mean the column
+ROW = sql.Identifier("t")
 
 OWN_RELATIONS = """
 SELECT n.nspname, c.relname, c.relkind::text, c.relpersistence::text, c.relispopulated,
