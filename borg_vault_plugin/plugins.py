@@ -53,7 +53,7 @@ def collect(
     staging: Staging,
     *,
     timeout: timedelta,
-    alongside: Callable[[], object],
+    alongside: Callable[[], object] = lambda: None,
 ) -> list[Artifact]:
     """Let every plugin write its artifacts, side by side, and give them sorted by path.
 

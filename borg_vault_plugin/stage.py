@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ import psycopg
 from borg_vault_plugin import plugins
 from borg_vault_plugin.archive import Series, Verdict
 from borg_vault_plugin.config import DatabaseSettings
-from borg_vault_plugin.database import Source, explain
+from borg_vault_plugin.database import Connection, Source, explain
 from borg_vault_plugin.errors import ContendedError, SourceError
 from borg_vault_plugin.manifest import FORMAT, Manifest, Sealed, program_version, seal
 from borg_vault_plugin.preflight import Estimate
@@ -23,7 +24,7 @@ from borg_vault_plugin.report import Continuity, Finding, chain_counts, snapshot
 from borg_vault_plugin.snapshot import Facts, Snapshot, open_snapshot
 from borg_vault_plugin.staging import Artifact, Staging, check_complete
 from borg_vault_plugin.stopwatch import Stopwatch
-from borg_vault_plugin.survey import Survey, take_survey
+from borg_vault_plugin.survey import Survey, count_tables, take_survey
 
 logger = logging.getLogger(__name__)
 
@@ -102,24 +103,29 @@ def _tell(snapshot: Snapshot) -> None:
 
 
 def _collect(stage: Stage, snapshot: Snapshot, staging: Staging) -> tuple[list[Artifact], Survey]:
-    """Let the hooks write while the survey counts; whichever fails first ends the other."""
-    with ThreadPoolExecutor(1) as pool:
-        survey = pool.submit(_survey, stage, snapshot)
-        artifacts = plugins.collect(
-            stage.manager, snapshot, staging, timeout=stage.settings.timeout, alongside=survey.result
-        )
-        return artifacts, survey.result()
-
-
-def _survey(stage: Stage, snapshot: Snapshot) -> Survey:
+    """Let the hooks write while the tables are counted; whichever fails first ends the other."""
     facts = snapshot.facts
+    survey = _asked(snapshot, lambda connection: take_survey(connection, major=facts.major))
+    if not stage.settings.table_digests:
+        return plugins.collect(stage.manager, snapshot, staging, timeout=stage.settings.timeout), survey
+
+    def count() -> Survey:
+        return _asked(snapshot, lambda connection: count_tables(connection, survey, in_recovery=facts.in_recovery))
+
+    with ThreadPoolExecutor(1) as pool:
+        counted = pool.submit(count)
+        artifacts = plugins.collect(
+            stage.manager, snapshot, staging, timeout=stage.settings.timeout, alongside=counted.result
+        )
+        return artifacts, counted.result()
+
+
+def _asked(snapshot: Snapshot, question: Callable[[Connection], Survey]) -> Survey:
     try:
         with snapshot.connection() as connection:
-            return take_survey(
-                connection, major=facts.major, in_recovery=facts.in_recovery, digests=stage.settings.table_digests
-            )
+            return question(connection)
     except psycopg.Error as error:
-        raise SourceError(f"the survey of database {facts.database} failed: {explain(error)}") from error
+        raise SourceError(f"the survey of database {snapshot.facts.database} failed: {explain(error)}") from error
 
 
 def _manifest(series: Series, written: Written, findings: tuple[Finding, ...]) -> Manifest:

@@ -8,7 +8,7 @@ and geometric types. So it serves only tables whose columns all have a type of a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 from psycopg import sql
@@ -49,14 +49,15 @@ SELECT collname, collversion FROM pg_collation WHERE collversion IS NOT NULL
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table: rows and digest when they were taken; the data of an unlogged one is not in a standby's dump."""
+    """A table, how its rows are hashed, and its rows and digest once they are counted."""
 
     schema: str
     name: str
+    method: str
     rows: int | None = None
     digest: str | None = None
-    method: str | None = None
     unlogged: bool = False
+    """The data of an unlogged table is not in a standby's dump."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +127,15 @@ class _Relation:
     exactly_hashed: bool | None
 
 
-def take_survey(connection: Connection, *, major: int, in_recovery: bool, digests: bool) -> Survey:
-    """Note all that a restore must bring back; with `digests`, count and hash every table. Raises psycopg.Error."""
+def take_survey(connection: Connection, *, major: int) -> Survey:
+    """Note all that a restore must bring back, nothing counted yet. Raises psycopg.Error.
+
+    Take it before the dump begins: sequences are in no snapshot, so what is seen here the dump has at least.
+    """
     relations = [_Relation(*row) for row in connection.execute(OWN_RELATIONS, [list(EXACTLY_HASHED)]).fetchall()]
     kinds = {kind: [one for one in relations if one.kind == kind] for kind in "rSmf"}
     return Survey(
-        tables=tuple(
-            _table(connection, one, major=major, in_recovery=in_recovery, digests=digests) for one in kinds["r"]
-        ),
+        tables=tuple(_table(one, major) for one in kinds["r"]),
         sequences=tuple(Sequence(one.schema, one.name, one.value) for one in kinds["S"]),
         materialised_views=tuple(MaterialisedView(one.schema, one.name, one.populated) for one in kinds["m"]),
         foreign_tables=tuple(f"{one.schema}.{one.name}" for one in kinds["f"]),
@@ -141,6 +143,15 @@ def take_survey(connection: Connection, *, major: int, in_recovery: bool, digest
         collations=tuple(Collation(*row) for row in connection.execute(COLLATIONS).fetchall()),
         properties=read_properties(connection),
         server=_server(connection),
+    )
+
+
+def count_tables(connection: Connection, survey: Survey, *, in_recovery: bool) -> Survey:
+    """Count and hash every table; a standby has no data of unlogged ones. Raises psycopg.Error."""
+    skipped = [table for table in survey.tables if table.unlogged and in_recovery]
+    return replace(
+        survey,
+        tables=tuple(table if table in skipped else _counted(connection, table) for table in survey.tables),
     )
 
 
@@ -154,13 +165,17 @@ def digest_query(schema: str, name: str, *, by_record: bool) -> sql.Composed:
     return sql.SQL(query).format(row=ROW, table=sql.Identifier(schema, name))
 
 
-def _table(connection: Connection, table: _Relation, *, major: int, in_recovery: bool, digests: bool) -> Table:
-    unlogged = table.persistence == "u"
-    if not digests or (unlogged and in_recovery):  # a standby has no data of unlogged tables
-        return Table(table.schema, table.name, unlogged=unlogged)
-    by_record = bool(table.exactly_hashed) and major >= HASH_RECORD_MAJOR
-    rows, digest = only_row(connection, digest_query(table.schema, table.name, by_record=by_record))
-    return Table(table.schema, table.name, rows, digest, "record" if by_record else "text", unlogged)
+def _table(relation: _Relation, major: int) -> Table:
+    by_record = bool(relation.exactly_hashed) and major >= HASH_RECORD_MAJOR
+    return Table(
+        relation.schema, relation.name, "record" if by_record else "text", unlogged=relation.persistence == "u"
+    )
+
+
+def _counted(connection: Connection, table: Table) -> Table:
+    query = digest_query(table.schema, table.name, by_record=table.method == "record")
+    rows, digest = only_row(connection, query)
+    return replace(table, rows=rows, digest=digest)
 
 
 def _server(connection: Connection) -> Server:

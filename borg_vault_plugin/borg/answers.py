@@ -54,6 +54,7 @@ ADVICE = {
     83: "`borg serve` there is restricted to other paths",
     87: "look at the network",
 }
+NO_SPACE = "No space left on device"  # Borg's code for it is the generic 2
 CONNECTION_CODES = (80, 81, 82, 85, 86, 87)
 
 
@@ -165,6 +166,8 @@ def failure(returncode: int, messages: tuple[str, ...]) -> str:
     # What ssh said stands before what Borg makes of it.
     telling = messages if returncode in CONNECTION_CODES else messages[-1:]
     said = "; ".join(message.rstrip(".") for message in telling) or process.ending(returncode)
+    if NO_SPACE in said:
+        returncode = 14
     advice = ADVICE.get(returncode, "run it again" if returncode < 0 else f"see Borg's return code {returncode}")
     return f"{said}: {advice}"
 

@@ -37,6 +37,10 @@ logger = logging.getLogger(__name__)
 # Borg writes segments of up to this size; `compact` needs room for one before it frees any.
 SEGMENT_BYTES = 500 << 20
 LEAST_RESERVED_BYTES = 10_000_000  # Borg takes no smaller additional_free_space
+# Borg looks for a lock ten times in all, so a long wait would be slept through after a dead Borg's lock is gone.
+# It is asked for a short one and, when that is over and nothing has been done, asked again.
+LOCK_WAIT_SECONDS = 10.0
+LOCK_TIMEOUT = 73
 NOT_ENCRYPTED = ("none", "authenticated", "authenticated-blake2")
 ENCRYPTION_MODES = ("repokey", "repokey-blake2", "keyfile", "keyfile-blake2")
 
@@ -164,14 +168,28 @@ class Repository:
         cwd: Path | None = None,
         on_message: Callable[[bytes], None] | None = None,
     ) -> Answer:
+        deadline = time.monotonic() + self.settings.lock_wait.total_seconds()
+        while True:
+            finished = self._attempt(what_failed, arguments, cwd, on_message)
+            if finished.returncode != LOCK_TIMEOUT or time.monotonic() >= deadline:
+                break
+        messages = log_messages(finished.stderr)
+        if finished.returncode:
+            said = failure(finished.returncode, messages)
+            raise RepositoryError(f"repository {self.name} ({self.settings.path}) {what_failed}: {said}")
+        return Answer(finished.stdout, messages)
+
+    def _attempt(
+        self, what_failed: str, arguments: tuple[str, ...], cwd: Path | None, on_message: Callable[[bytes], None] | None
+    ) -> process.Finished:
         started = time.monotonic()
         # Relative paths are relative to where we were started, although `borg create` runs inside staging.
         location = self.settings.path if self.directory is None else str(self.directory)
+        lock_wait = min(self.settings.lock_wait.total_seconds(), LOCK_WAIT_SECONDS)
         with readable_once(self.passphrase) as descriptor:
-            lock_wait = f"--lock-wait={self.settings.lock_wait.total_seconds():.0f}"
             try:
                 finished = process.run(
-                    [self.borg.program, "--log-json", lock_wait, *arguments],
+                    [self.borg.program, "--log-json", f"--lock-wait={lock_wait:.0f}", *arguments],
                     env=environment(location, descriptor),
                     timeout=self.settings.timeout.total_seconds(),
                     cwd=cwd,
@@ -181,11 +199,7 @@ class Repository:
             except (OSError, process.TimeoutExpired) as error:
                 raise RepositoryError(f"repository {self.name} {what_failed}: {error}") from error
         logger.debug("borg %s: %.2f s", arguments[0], time.monotonic() - started)
-        messages = log_messages(finished.stderr)
-        if finished.returncode:
-            said = failure(finished.returncode, messages)
-            raise RepositoryError(f"repository {self.name} ({self.settings.path}) {what_failed}: {said}")
-        return Answer(finished.stdout, messages)
+        return finished
 
 
 def open_repository(name: str, settings: RepositorySettings, *, pass_fds: Iterable[int] = ()) -> Repository:
