@@ -91,11 +91,13 @@ the programs of PostgreSQL {major}:
 
     borg extract REPOSITORY::{archive}
     sha256sum -c {CHECKSUMS}
+    psql --file=roles.sql postgres
     createdb NEW_DATABASE
-    pg_restore --exit-on-error --no-owner --dbname=NEW_DATABASE db.dump
+    pg_restore --exit-on-error --dbname=NEW_DATABASE db.dump
 
-pg_restore must be of major {major}. Restore into a new database beside the live one, look at it, then rename.
-Without --no-owner, the roles that own the tables must exist first.
+pg_restore must be of major {major}. Restore into a new database beside the live one, look at it, then rename. roles.sql makes
+the roles that are missing, without passwords; with --no-owner none are needed. database.sql tells the database's own encoding,
+locale, settings and privileges.
 
 What this archive does NOT contain, and what a working Server needs as well:
   - the customer-held encryption keys: without them encrypted records stay unreadable;
