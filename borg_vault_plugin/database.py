@@ -105,7 +105,11 @@ class Source:
 def explain(error: psycopg.Error) -> str:
     """Give the line in which PostgreSQL said what is wrong, and what to do about the best-known cases."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    said = lines[0].removeprefix("connection failed: ")
+    return advised(lines[0].removeprefix("connection failed: "))
+
+
+def advised(said: str) -> str:
+    """Add what to do about what PostgreSQL said, where that is known."""
     return next((f"{said}: {advice}" for sign, advice in ADVICE.items() if sign in said), said)
 
 

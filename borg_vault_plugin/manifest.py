@@ -95,9 +95,9 @@ the programs of PostgreSQL {major}:
     createdb NEW_DATABASE
     pg_restore --exit-on-error --dbname=NEW_DATABASE db.dump
 
-pg_restore must be of major {major}. Restore into a new database beside the live one, look at it, then rename. roles.sql makes
-the roles that are missing, without passwords; with --no-owner none are needed. database.sql tells the database's own encoding,
-locale, settings and privileges.
+pg_restore must be of major {major}. Restore into a new database beside the live one, look at it, then rename.
+roles.sql makes the roles that are missing, without passwords; with --no-owner none are needed. database.sql tells
+the database's own encoding, locale, settings and privileges. Tablespaces must exist first, or add --no-tablespaces.
 
 What this archive does NOT contain, and what a working Server needs as well:
   - the customer-held encryption keys: without them encrypted records stay unreadable;

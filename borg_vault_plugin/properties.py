@@ -25,6 +25,8 @@ ATTRIBUTES = {
     "rolreplication": "REPLICATION",
     "rolbypassrls": "BYPASSRLS",
 }
+# Whatever the encoding and quoting of the session that runs the script.
+PREAMBLE = ("SET client_encoding = 'UTF8';", "SET standard_conforming_strings = on;")
 PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}
 
 # Owners, grantees and roles of policies are in pg_shdepend, except the bootstrap superuser (oid 10), which is pinned.
@@ -34,14 +36,18 @@ WITH RECURSIVE used (oid) AS (
    WHERE d.datname = current_database() AND refclassid = 'pg_authid'::regclass
      AND (dbid = d.oid OR (dbid = 0 AND classid = 'pg_database'::regclass AND objid = d.oid))
   UNION SELECT 10::oid
+  UNION SELECT setrole FROM pg_db_role_setting, pg_database d
+         WHERE d.datname = current_database() AND setdatabase = d.oid AND setrole <> 0
+  UNION SELECT subowner FROM pg_subscription, pg_database d WHERE d.datname = current_database() AND subdbid = d.oid
   UNION SELECT m.roleid FROM pg_auth_members m JOIN used u ON u.oid = m.member)
-SELECT r.rolname, ARRAY[{", ".join(f"r.{name}" for name in ATTRIBUTES)}], r.rolconnlimit
+SELECT r.rolname, ARRAY[{", ".join(f"r.{name}" for name in ATTRIBUTES)}], r.rolconnlimit, r.rolvaliduntil::text
   FROM pg_roles r JOIN used u ON u.oid = r.oid
  WHERE r.rolname !~ '^pg_' ORDER BY r.rolname"""  # noqa: S608 - constants of this file
 
 MEMBERSHIPS = """
-SELECT g.rolname, m.rolname, bool_or(a.admin_option) FROM pg_auth_members a
-  JOIN pg_roles g ON g.oid = a.roleid JOIN pg_roles m ON m.oid = a.member
+SELECT g.rolname, m.rolname, bool_or(a.admin_option),
+       bool_or((to_jsonb(a)->>'inherit_option')::boolean), bool_or((to_jsonb(a)->>'set_option')::boolean)
+  FROM pg_auth_members a JOIN pg_roles g ON g.oid = a.roleid JOIN pg_roles m ON m.oid = a.member
  WHERE m.rolname = ANY (%s) GROUP BY 1, 2 ORDER BY 1, 2"""
 
 SETTINGS = """
@@ -58,20 +64,23 @@ SELECT coalesce(r.rolname, ''), a.privilege_type, a.is_grantable
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A role: its name, the attributes that it has, and its connection limit (-1: none)."""
+    """A role: its name, the attributes that it has, its connection limit (-1: none), until when its password holds."""
 
     name: str
     attributes: tuple[str, ...]
     connection_limit: int
+    valid_until: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """Role `member` is a member of role `group`."""
+    """Role `member` is a member of role `group`; before PostgreSQL 16 there was no say in inheriting and setting."""
 
     group: str
     member: str
     admin: bool
+    inherit: bool | None
+    set: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +151,7 @@ def read_properties(connection: Connection) -> Properties:
 
 def roles_sql(properties: Properties) -> str:
     """Write the roles, without passwords, as SQL."""
-    lines = ["-- The roles that own or are granted anything in this database. Passwords are not part of a backup."]
+    lines = ["-- The roles that matter in this database. Passwords are not part of a backup.", *PREAMBLE]
     lines += [_create_role(role) for role in properties.roles]
     lines += [_grant_membership(membership) for membership in properties.memberships]
     lines += [_alter_setting(setting, properties.name) for setting in properties.settings if not setting.in_database]
@@ -152,7 +161,7 @@ def roles_sql(properties: Properties) -> str:
 def database_sql(properties: Properties, name: str) -> str:
     """Write as SQL how to create the database under a name, with its own properties and privileges."""
     database = sql.Identifier(name)
-    lines = [_create_database(properties, database)]
+    lines = [*PREAMBLE, _create_database(properties, database)]
     if properties.comment is not None:
         lines.append(_text("COMMENT ON DATABASE {} IS {};", database, sql.Literal(properties.comment)))
     lines += [_alter_setting(setting, name) for setting in properties.settings if setting.in_database]
@@ -164,9 +173,9 @@ def database_sql(properties: Properties, name: str) -> str:
 
 
 def _roles(connection: Connection) -> Iterator[Role]:
-    for name, flags, limit in connection.execute(ROLES.encode()).fetchall():
+    for name, flags, limit, until in connection.execute(ROLES.encode()).fetchall():
         attributes = (attribute for attribute, flag in zip(ATTRIBUTES.values(), flags, strict=True) if flag)
-        yield Role(name, tuple(attributes), limit)
+        yield Role(name, tuple(attributes), limit, until)
 
 
 def _settings(connection: Connection, names: list[str]) -> Iterator[Setting]:
@@ -177,16 +186,20 @@ def _settings(connection: Connection, names: list[str]) -> Iterator[Setting]:
 
 def _create_role(role: Role) -> str:
     words = [word if word in role.attributes else f"NO{word}" for word in ATTRIBUTES.values()]
-    create = _text(
-        f"CREATE ROLE {{}} WITH {' '.join(words)} CONNECTION LIMIT {role.connection_limit}", sql.Identifier(role.name)
-    )
+    create = f"{_text('CREATE ROLE {} WITH', sql.Identifier(role.name))} {' '.join(words)}"
+    create += f" CONNECTION LIMIT {role.connection_limit}"
+    if role.valid_until is not None:
+        create += _text(" VALID UNTIL {}", sql.Literal(role.valid_until))
     missing = _text("NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = {})", sql.Literal(role.name))
     return _text("DO {};", sql.Literal(f"BEGIN IF {missing} THEN {create}; END IF; END"))
 
 
 def _grant_membership(membership: Membership) -> str:
-    admin = " WITH ADMIN OPTION" if membership.admin else ""
-    return _text(f"GRANT {{}} TO {{}}{admin};", sql.Identifier(membership.group), sql.Identifier(membership.member))
+    granted = _text("GRANT {} TO {}", sql.Identifier(membership.group), sql.Identifier(membership.member))
+    if membership.inherit is None:
+        return f"{granted}{' WITH ADMIN OPTION' if membership.admin else ''};"
+    options = {"ADMIN": membership.admin, "INHERIT": membership.inherit, "SET": membership.set}
+    return f"{granted} WITH {', '.join(f'{name} {str(value).upper()}' for name, value in options.items())};"
 
 
 def _create_database(properties: Properties, database: sql.Identifier) -> str:

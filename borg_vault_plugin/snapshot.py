@@ -25,7 +25,7 @@ from psycopg import sql
 
 from borg_vault_plugin import process
 from borg_vault_plugin.clients import Clients, find_clients
-from borg_vault_plugin.database import Connection, Source, explain, only_row
+from borg_vault_plugin.database import Connection, Source, advised, explain, only_row
 from borg_vault_plugin.errors import ContendedError, SourceError
 
 logger = logging.getLogger(__name__)
@@ -156,7 +156,8 @@ class Snapshot:
                 raise ContendedError(f"{program} of {self.source.address} waited in vain for a table: {CONTENDED}")
             if returncode:
                 how = process.ending(returncode)
-                raise SourceError(f"{program} of {self.source.address} failed ({how}): {process.reason(words)}")
+                said = advised(process.reason(words))
+                raise SourceError(f"{program} of {self.source.address} failed ({how}): {said}")
             for line in words.decode("utf-8", "replace").splitlines():
                 logger.warning("%s", line)
 
@@ -172,6 +173,8 @@ class Snapshot:
                 connection.cancel_safe(timeout=5)
 
     def _lock_again(self, connection: Connection) -> None:
+        if not self.tables:
+            return
         tables = ", ".join(f"ONLY {table.quoted}" for table in self.tables)
         patience = min(self.lock_timeout, JOINING_LOCK_TIMEOUT)
         _set_lock_timeout(connection, patience)
@@ -225,6 +228,17 @@ def open_snapshot(
         )
         stack.callback(snapshot.abandon)
         yield snapshot
+        _check_still_held(connection, source)
+
+
+def _check_still_held(connection: Connection, source: Source) -> None:
+    """Make sure that the locks were held to the end: without them an artifact may be of no instant at all."""
+    try:
+        connection.execute("SELECT pg_export_snapshot()")
+    except psycopg.Error as error:
+        raise SourceError(
+            f"database {source.address}: the session that held the snapshot was ended: {explain(error)}"
+        ) from error
 
 
 @contextlib.contextmanager
