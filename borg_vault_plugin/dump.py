@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,15 +19,20 @@ PG_CLASS = 1259  # the catalogue in which tables have their numbers
 READ_SECONDS = 6 * 3600.0
 
 
-def check_dump(path: Path, clients: Clients, tables: Iterable[DumpedTable], *, pass_fds: tuple[int, ...] = ()) -> None:
-    """Check that a dump in PostgreSQL's custom format is whole; raises SourceError that says what is wrong with it."""
+def check_dump(
+    path: Path, clients: Clients, tables: Iterable[DumpedTable], *, kept: process.Kept = contextlib.nullcontext
+) -> None:
+    """Check that a dump in PostgreSQL's custom format is whole; raises SourceError that says what is wrong with it.
+
+    `kept` is told of each child while it runs, as `process.run` has it.
+    """
     with path.open("rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
             raise SourceError(
                 f"{path.name} does not begin as a dump of pg_dump does: look at what writes to its output"
             )
-    _pg_restore(clients, path, "--file=/dev/null", pass_fds=pass_fds)
-    listing = _pg_restore(clients, path, "--list", pass_fds=pass_fds)
+    _pg_restore(clients, path, "--file=/dev/null", kept=kept)
+    listing = _pg_restore(clients, path, "--list", kept=kept)
     for table in tables:
         # By its number, since names are printed in the database's encoding and may be the beginning of other names.
         entry = f"; 0 {table.oid} TABLE DATA " if table.has_data else f"; {PG_CLASS} {table.oid} TABLE "
@@ -36,10 +42,10 @@ def check_dump(path: Path, clients: Clients, tables: Iterable[DumpedTable], *, p
             )
 
 
-def _pg_restore(clients: Clients, path: Path, action: str, *, pass_fds: tuple[int, ...]) -> bytes:
+def _pg_restore(clients: Clients, path: Path, action: str, *, kept: process.Kept) -> bytes:
     command = [str(clients.program("pg_restore")), action, str(path)]
     try:
-        done = process.run(command, env=process.plain_environment(), timeout=READ_SECONDS, pass_fds=pass_fds)
+        done = process.run(command, env=process.plain_environment(), timeout=READ_SECONDS, kept=kept)
     except (OSError, process.TimeoutExpired) as error:
         raise SourceError(f"{path.name} cannot be read by pg_restore {clients.version}: {error}") from error
     if done.returncode:

@@ -17,6 +17,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -35,6 +36,7 @@ PLAIN_VARIABLES = (
     "XDG_CACHE_HOME",
     "XDG_CONFIG_HOME",
 )
+Kept = Callable[[subprocess.Popen[bytes]], AbstractContextManager[object]]
 GRACE_SECONDS = 10.0
 
 
@@ -137,14 +139,16 @@ def run(
     cwd: Path | None = None,
     pass_fds: Iterable[int] = (),
     on_message: Callable[[bytes], None] | None = None,
+    kept: Kept = contextlib.nullcontext,
 ) -> Finished:
     """Run a child to its end and give what it wrote.
 
-    `timeout` is in seconds; `on_message` hears every line of its stderr at once, from another thread.
+    `timeout` is in seconds; `on_message` hears every line of its stderr at once, from another thread; `kept` is told of
+    the child as long as it runs, so that somebody else can end it.
     Raises TimeoutExpired when the child had to be ended, OSError when it cannot be started.
     """
     messages: list[bytes] = []
-    with child(command, env=env, cwd=cwd, pass_fds=pass_fds) as process:
+    with child(command, env=env, cwd=cwd, pass_fds=pass_fds) as process, kept(process):
         listening = threading.Thread(target=_listen, args=(process.stderr, messages, on_message), daemon=True)
         output: list[bytes] = []
         reading = threading.Thread(target=_listen, args=(process.stdout, output, None), daemon=True)

@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -160,6 +161,10 @@ class Snapshot:
                 raise SourceError(f"{program} of {self.source.address} failed ({how}): {said}")
             for line in words.decode("utf-8", "replace").splitlines():
                 logger.warning("%s", line)
+
+    def keeping(self, child: subprocess.Popen[bytes]) -> AbstractContextManager[None]:
+        """Have a child ended when the run is abandoned, as long as it is inside this `with`."""
+        return self._kept(self._children, child)
 
     def abandon(self) -> None:
         """End every connection and client program of this snapshot, so that whoever waits for one goes on and fails."""

@@ -25,7 +25,7 @@ def collect_artifacts(snapshot: Snapshot, staging: Staging) -> Iterator[Artifact
     yield from _left_out(snapshot, staging)
     with staging.write("db.dump") as dump, snapshot.client_output("pg_dump", arguments(snapshot)) as output:
         shutil.copyfileobj(output, dump, READ_BYTES)
-    check_dump(staging.directory / "db.dump", snapshot.clients, snapshot.tables, pass_fds=snapshot.pass_fds)
+    check_dump(staging.directory / "db.dump", snapshot.clients, snapshot.tables, kept=snapshot.keeping)
     yield dump.artifact()
 
 
