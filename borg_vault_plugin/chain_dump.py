@@ -14,6 +14,7 @@ from borg_vault_plugin.chain_export import SCHEMA, TABLES, ChainTable, export_ta
 from borg_vault_plugin.config import Settings
 from borg_vault_plugin.database import Connection, explain
 from borg_vault_plugin.errors import SourceError
+from borg_vault_plugin.registry import refuse_private_keys
 from borg_vault_plugin.snapshot import Snapshot, open_snapshot
 
 
@@ -50,6 +51,7 @@ def dump_chain(settings: Settings, directory: Path, org: UUID | None) -> ChainDu
 
 def _write_tables(snapshot: Snapshot, directory: Path, org: UUID | None) -> dict[str, int]:
     with snapshot.connection() as connection:
+        refuse_private_keys(connection)
         tables = exported_tables(connection)
         return {table.name: _write_table(connection, table, directory, org) for table in tables}
 

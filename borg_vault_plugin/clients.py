@@ -71,14 +71,16 @@ def installed_clients() -> list[Clients]:
 
 
 def _candidate_directories() -> Iterator[tuple[Path, bool]]:
+    embedded = [distribution.bin.resolve() for distribution in embedded_distributions()]
     on_path = shutil.which("pg_dump", path=os.environ.get("PATH", os.defpath))
     # Debian's /usr/bin/pg_dump is a wrapper that picks a major by itself: never ask it, look where it would look.
     if on_path and Path(on_path).resolve().name != "pg_wrapper":
-        yield Path(on_path).resolve().parent, True
+        directory = Path(on_path).resolve().parent
+        yield directory, directory not in embedded
     for directory in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True):
         yield directory, True
-    for distribution in embedded_distributions():
-        yield distribution.bin, False
+    for directory in embedded:
+        yield directory, False
 
 
 @functools.cache

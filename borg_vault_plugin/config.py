@@ -10,6 +10,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Self
@@ -25,6 +26,14 @@ LABEL = re.compile(r"[A-Za-z0-9_.-]+")
 DURATION = re.compile(r"([0-9]+)\s*(s|m|h|d|w)")
 UNIT = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 DEFAULT_KEEP = 7
+PLAIN_VARIABLES = (
+    "BORG_REPO",
+    "BACKUP_DIR",
+    "BORG_VAULT_CONFIG",
+    "BORG_PASSCOMMAND",
+    "XDG_STATE_HOME",
+    "XDG_CONFIG_HOME",
+)
 
 
 def _duration(value: object) -> object:
@@ -73,7 +82,7 @@ class DatabaseSettings(_Section):
     lock_timeout: Duration = Field(
         timedelta(seconds=60), description="how long to wait for a table lock, behind a migration"
     )
-    timeout: Duration = Field(timedelta(hours=12), description="how long one hook may take")
+    timeout: Duration = Field(timedelta(hours=12), description="how long one hook, or one answer, may take")
     table_digests: bool = Field(
         default=True, description="count and hash every table, so that a drill can compare them"
     )
@@ -132,6 +141,9 @@ class Settings(_Section):
 
     def source(self) -> Source:
         """Say how to reach the database; raises ConfigError when nothing does."""
+        return replace(self._found_source(), timeout=self.database.timeout)
+
+    def _found_source(self) -> Source:
         if isinstance(self.database.url, str):
             return source_from_url(self.database.url)
         if self.database.url is not None:
@@ -165,6 +177,8 @@ def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings
     `path` is what the command line named. Raises ConfigError for a file that is missing, not ours, writable by
     others, not TOML, or that says something unknown.
     """
+    for name in PLAIN_VARIABLES:
+        _refuse_other_encodings(name, environment.get(name, ""))
     path = path or _first_existing(environment)
     document = _read_toml(path) if path else {}
     try:
@@ -184,6 +198,13 @@ def search_path(environment: Mapping[str, str]) -> list[Path]:
         return [Path(named)]
     home = Path(environment.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     return [home / "borg-vault" / "config.toml", Path("/etc/borg-vault/config.toml")]
+
+
+def _refuse_other_encodings(name: str, value: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"the environment's {name} is not UTF-8: write it so") from None
 
 
 def _first_existing(environment: Mapping[str, str]) -> Path | None:

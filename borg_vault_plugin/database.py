@@ -6,9 +6,13 @@ dropped with a notice, since failing on them would only teach people to keep two
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+import socket
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
@@ -17,7 +21,7 @@ import psycopg
 from psycopg.abc import Query
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from borg_vault_plugin.errors import ConfigError
+from borg_vault_plugin.errors import ConfigError, SourceError
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -34,6 +38,7 @@ FOREIGN_SSLMODES = {"no-verify": "require"}
 ADVICE = {
     "Connection refused": "start the server, or mend host and port",
     "No such file or directory": "start the server, or mend the socket's directory",
+    "failed to resolve host": "mend the host's name, or look at DNS",
     "could not translate host name": "mend the host's name, or look at DNS",
     "password authentication failed": "give the right password",
     "no password supplied": "give the password in DATABASE_URL or PGPASSWORD",
@@ -46,7 +51,10 @@ ADVICE = {
     "conflict with recovery": "raise max_standby_streaming_delay on the standby, or back up the primary",
     "terminating connection": "find out who ended it, then run again",
     "the database system is": "wait until the server is up",
-    "server closed the connection": "look at the server's log, then run again",
+    "server closed the connection": (
+        "look at the server's log, then run again"
+        " (a standby that ends long queries: raise max_standby_streaming_delay on the standby, or back up the primary)"
+    ),
     "timeout expired": "look at the network between here and the server",
 }
 
@@ -60,6 +68,8 @@ class Source:
     parameters: Mapping[str, str]
     password: str | None = field(default=None, repr=False)
     notices: tuple[str, ...] = ()
+    timeout: timedelta = timedelta(hours=12)
+    """How long to wait for any one answer."""
 
     @property
     def database(self) -> str:
@@ -121,6 +131,37 @@ def only_row(connection: Connection, query: Query) -> tuple[Any, ...]:
     return row
 
 
+@contextlib.contextmanager
+def answering(connection: Connection, source: Source) -> Iterator[None]:
+    """Give up on a server that does not answer for too long, whatever the network pretends; raises SourceError."""
+    late = threading.Event()
+
+    def give_up() -> None:
+        late.set()
+        cut(connection)
+
+    timer = threading.Timer(source.timeout.total_seconds(), give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except psycopg.Error as error:
+        if late.is_set():
+            raise SourceError(
+                f"database {source.address}: no answer within {source.timeout}: look at the server and the network,"
+                " or raise database.timeout"
+            ) from error
+        raise
+    finally:
+        timer.cancel()
+
+
+def cut(connection: Connection) -> None:
+    """End a connection's traffic, so that a thread that waits for an answer goes on and fails."""
+    with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as traffic:
+        traffic.shutdown(socket.SHUT_RDWR)
+
+
 def source_from_url(url: str) -> Source:
     """Read a URL or a libpq conninfo string.
 
@@ -136,19 +177,23 @@ def source_from_url(url: str) -> Source:
         raise ConfigError(UNREADABLE_URL) from None
     if "sslpassword" in parameters:
         raise ConfigError("the database URL holds sslpassword: use a key file of mode 0600 without a password instead")
-    return _source(parameters, notices)
+    # libpq completes a URL from the environment; our children have none, so it is done here.
+    return _source(_environment_parameters() | parameters, notices)
 
 
 def source_from_environment(environment: Mapping[str, str]) -> Source | None:
     """Read libpq's own variables, services included; None when none of them names a server or database."""
     if not any(environment.get(name) for name in LIBPQ_VARIABLES):
         return None
-    parameters = {
+    return _source(_environment_parameters(), ())
+
+
+def _environment_parameters() -> dict[str, str]:
+    return {
         option.keyword.decode(): option.val.decode()
         for option in psycopg.pq.Conninfo.get_defaults()
-        if option.val and option.val != option.compiled and option.keyword != b"client_encoding"
+        if option.envvar and option.val and option.val != option.compiled and option.keyword != b"client_encoding"
     }
-    return _source(parameters, ())
 
 
 def _source(parameters: dict[str, str], notices: tuple[str, ...]) -> Source:

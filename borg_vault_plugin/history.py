@@ -45,14 +45,12 @@ class History:
         line = msgspec.json.encode(event) + b"\n"
         try:
             descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(descriptor, "r+b", buffering=0) as file:
-                # A line that a crash cut short must not swallow the next one.
-                size = file.seek(0, os.SEEK_END)
-                torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-                file.write(b"\n" + line if torn else line)
-                os.fsync(descriptor)
+            try:
+                _append_whole(descriptor, line)
+            finally:
+                os.close(descriptor)
         except OSError as error:
-            raise ConfigError(f"history {self.path} cannot be written: {error.strerror}") from error
+            raise ConfigError(f"history {self.path} cannot be written: {error.strerror}: free space there") from error
 
     def events(self) -> Iterator[Event]:
         """Give every event, oldest first; lines that are none (a torn one) are passed over."""
@@ -66,3 +64,18 @@ class History:
                 yield decoder.decode(line)
             except msgspec.DecodeError:
                 continue
+
+
+def _append_whole(descriptor: int, line: bytes) -> None:
+    """Append all of a line or nothing, durably."""
+    size = os.fstat(descriptor).st_size
+    # A line that a crash cut short must not swallow the next one.
+    torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+    rest = memoryview(b"\n" + line if torn else line)
+    try:
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, size)
+        raise

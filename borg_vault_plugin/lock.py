@@ -37,7 +37,15 @@ def run_lock(directory: Path, name: str) -> Iterator[int]:
         except BlockingIOError:
             holder = file.read().strip() or "somebody"
             raise LockedError(f"another run holds {path}: {holder}: wait for it, or end it") from None
-        file.truncate()
-        file.write(f"process {os.getpid()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%SZ}\n")
-        file.flush()
-        yield file.fileno()
+        _name_holder(descriptor, directory)
+        yield descriptor
+
+
+def _name_holder(descriptor: int, directory: Path) -> None:
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%SZ}\n".encode(), 0)
+    except OSError as error:
+        raise ConfigError(
+            f"state directory {directory} cannot be used: {error.strerror}: free space there, or set state_directory"
+        ) from error

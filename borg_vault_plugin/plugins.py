@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import queue
-import threading
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import pluggy
 import psycopg
@@ -18,6 +16,7 @@ import psycopg
 from borg_vault_plugin import hookspecs
 from borg_vault_plugin.database import explain
 from borg_vault_plugin.errors import ConfigError, ContendedError, Error, SourceError
+from borg_vault_plugin.side_by_side import TaskFailedError, TasksLateError, side_by_side
 from borg_vault_plugin.snapshot import Snapshot
 from borg_vault_plugin.staging import Artifact, Staging
 
@@ -27,7 +26,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BUILT_IN = ("database-dump", "key-registry", "audit-chain")
-JOIN_SECONDS = 10.0
+BESIDE = "table-digests"  # no plugin: what counts the tables while the plugins write
+Beside = TypeVar("Beside")
 
 
 def load_plugins(names: Iterable[str]) -> pluggy.PluginManager:
@@ -53,38 +53,30 @@ def collect(
     staging: Staging,
     *,
     timeout: timedelta,
-    alongside: Callable[[], object] = lambda: None,
-) -> list[Artifact]:
+    beside: Callable[[], Beside],
+) -> tuple[list[Artifact], Beside]:
     """Let every plugin write its artifacts, side by side, and give them sorted by path.
 
-    `alongside` waits for what else reads from the snapshot. The first failure abandons the others.
+    `beside` runs at the same time, and what it returns is given, too. The first failure abandons the others.
     Raises SourceError that names the plugin.
     """
-    results: queue.SimpleQueue[tuple[str, list[Artifact] | BaseException]] = queue.SimpleQueue()
-    threads = []
+    tasks: dict[str, Callable[[], object]] = {BESIDE: beside}
     for impl in manager.hook.collect_artifacts.get_hookimpls():
         view = replace(staging, producer=impl.plugin_name)
-        # A daemon: a hook that hangs must not keep the program from ending.
-        threads.append(
-            threading.Thread(
-                target=_collect_one,
-                args=(manager, impl.plugin, snapshot, view, results),
-                name=impl.plugin_name,
-                daemon=True,
-            )
-        )
+        tasks[impl.plugin_name] = partial(_collect_one, manager, impl.plugin, snapshot, view)
     try:
-        for thread in threads:
-            thread.start()
-        artifacts = _gathered(results, {thread.name for thread in threads}, timeout)
-        alongside()
-        return artifacts
-    finally:
-        snapshot.abandon()
-        deadline = time.monotonic() + JOIN_SECONDS
-        for thread in threads:
-            if thread.ident is not None:
-                thread.join(max(0.0, deadline - time.monotonic()))
+        results = side_by_side(tasks, timeout=timeout, abandon=snapshot.abandon)
+    except TaskFailedError as failed:
+        raise _failure(failed.name, failed.error) from failed.error
+    except TasksLateError as late:
+        names = ", ".join(late.names)
+        raise SourceError(f"hook {names} did not finish within {timeout}: mend it, or raise database.timeout") from None
+    other = cast(Beside, results.pop(BESIDE))
+    for name, found in results.items():
+        if not found:
+            raise SourceError(f"hook {name} wrote nothing: a hook that has nothing to add must not be configured")
+    artifacts = [artifact for found in results.values() for artifact in cast(list[Artifact], found)]
+    return sorted(artifacts, key=lambda artifact: artifact.path), other
 
 
 def verify(manager: pluggy.PluginManager, staging: Staging) -> tuple[Finding, ...]:
@@ -94,7 +86,7 @@ def verify(manager: pluggy.PluginManager, staging: Staging) -> tuple[Finding, ..
         try:
             answers = _only(manager, "verify_staging", impl.plugin)(staging=staging)
             findings += [finding for answer in answers for finding in answer]
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise _failure(impl.plugin_name, error) from error
     return tuple(findings)
 
@@ -104,8 +96,8 @@ def announce(manager: pluggy.PluginManager, report: Backup) -> None:
     for impl in manager.hook.backup_finished.get_hookimpls():
         try:
             _only(manager, "backup_finished", impl.plugin)(report=report)
-        except Exception as error:  # noqa: BLE001 - a notification must never fail a backup
-            logger.warning("plugin %s could not announce the backup: %s", impl.plugin_name, error)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a notification must never fail a backup
+            logger.warning("plugin %s could not announce the backup: %s", impl.plugin_name, _in_one_line(error))
 
 
 def _register(manager: pluggy.PluginManager, point: EntryPoint) -> None:
@@ -114,27 +106,19 @@ def _register(manager: pluggy.PluginManager, point: EntryPoint) -> None:
         manager.register(plugin, name=point.name)
         manager.check_pending()
     except pluggy.PluginValidationError as error:
-        raise ConfigError(f"plugin {point.name} does not fit: {' '.join(str(error).split())}") from error
-    except Exception as error:
-        raise ConfigError(f"plugin {point.name} cannot be loaded: {type(error).__name__}: {error}") from error
+        raise ConfigError(f"plugin {point.name} does not fit: {_in_one_line(error)}") from error
+    except (Exception, SystemExit) as error:
+        raise ConfigError(
+            f"plugin {point.name} cannot be loaded: {type(error).__name__}: {_in_one_line(error)}"
+        ) from error
     if not manager.get_hookcallers(plugin):
         raise ConfigError(f"plugin {point.name} hooks nothing: mark a function with @hookimpl")
 
 
-def _collect_one(
-    manager: pluggy.PluginManager,
-    plugin: object,
-    snapshot: Snapshot,
-    staging: Staging,
-    results: queue.SimpleQueue[tuple[str, list[Artifact] | BaseException]],
-) -> None:
-    try:
-        answers = _only(manager, "collect_artifacts", plugin)(snapshot=snapshot, staging=staging)
-        # A hook written as a generator has run nothing yet: it is drained here, while the snapshot is open.
-        artifacts = [_checked(artifact) for answer in answers for artifact in answer]
-        results.put((staging.producer, artifacts))
-    except BaseException as error:  # noqa: BLE001 - handed to the thread that waits, which names the plugin
-        results.put((staging.producer, error))
+def _collect_one(manager: pluggy.PluginManager, plugin: object, snapshot: Snapshot, staging: Staging) -> list[Artifact]:
+    answers = _only(manager, "collect_artifacts", plugin)(snapshot=snapshot, staging=staging)
+    # A hook written as a generator has run nothing yet: it is drained here, while the snapshot is open.
+    return [_checked(artifact) for answer in answers for artifact in answer]
 
 
 def _checked(artifact: object) -> Artifact:
@@ -143,36 +127,18 @@ def _checked(artifact: object) -> Artifact:
     return artifact
 
 
-def _gathered(
-    results: queue.SimpleQueue[tuple[str, list[Artifact] | BaseException]], awaited: set[str], timeout: timedelta
-) -> list[Artifact]:
-    deadline = time.monotonic() + timeout.total_seconds()
-    artifacts: list[Artifact] = []
-    while awaited:
-        try:
-            name, outcome = results.get(timeout=max(0.0, deadline - time.monotonic()))
-        except queue.Empty:
-            late = ", ".join(sorted(awaited))
-            raise SourceError(
-                f"hook {late} did not finish within {timeout}: mend it, or raise database.timeout"
-            ) from None
-        if isinstance(outcome, BaseException):
-            raise _failure(name, outcome) from outcome
-        if not outcome:
-            raise SourceError(f"hook {name} wrote nothing: a hook that has nothing to add must not be configured")
-        awaited.discard(name)
-        artifacts += outcome
-    return sorted(artifacts, key=lambda artifact: artifact.path)
-
-
 def _failure(name: str, error: BaseException) -> SourceError:
     if isinstance(error, psycopg.Error):
         return SourceError(f"hook {name}: {explain(error)}")
-    if isinstance(error, ContendedError):
+    if isinstance(error, ContendedError) or (name == BESIDE and isinstance(error, SourceError)):
         return error
     if isinstance(error, Error):
         return SourceError(f"hook {name}: {error}")
-    return SourceError(f"hook {name} failed: {type(error).__name__}: {' '.join(str(error).split())}")
+    return SourceError(f"hook {name} failed: {type(error).__name__}: {_in_one_line(error)}")
+
+
+def _in_one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
 
 
 def _only(manager: pluggy.PluginManager, hook: str, plugin: object) -> pluggy.HookCaller:

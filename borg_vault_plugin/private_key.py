@@ -66,6 +66,8 @@ def _der_candidates(text: str) -> Iterator[bytes]:
 
 
 def _sequence(text: str) -> Iterator[bytes]:
+    if len(text) < HEADER_CHARACTERS:
+        return
     header = base64.b64decode(text[:HEADER_CHARACTERS])
     if header[0] != 0x30:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from collections.abc import Callable, Iterable, Iterator
 
 from borg_vault_plugin.database import Connection
@@ -47,6 +48,7 @@ def refuse_private_keys(connection: Connection) -> None:
 
 def check_registry(lines: Iterable[str]) -> Iterator[Finding]:
     """Report a registry that does not have exactly the six columns, and every key that does not parse as SPKI."""
+    csv.field_size_limit(sys.maxsize)  # a value that is too long is a finding, not the end of the run
     reader = csv.reader(lines)
     header = tuple(next(reader, ()))
     if header != COLUMNS:

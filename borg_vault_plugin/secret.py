@@ -65,6 +65,8 @@ def reveal(reference: SecretReference, purpose: str) -> str:
         secret = _from_descriptor(reference.descriptor or 0, purpose)
     if not secret:
         raise ConfigError(f"{purpose}: {reference} gives nothing: put the secret there")
+    if not secret.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in secret):
+        raise ConfigError(f"{purpose}: {reference} is not UTF-8: write it so")
     return secret
 
 

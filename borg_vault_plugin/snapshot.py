@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import re
 import subprocess
 import tempfile
 import threading
@@ -26,7 +27,7 @@ from psycopg import sql
 
 from borg_vault_plugin import process
 from borg_vault_plugin.clients import Clients, find_clients
-from borg_vault_plugin.database import Connection, Source, advised, explain, only_row
+from borg_vault_plugin.database import Connection, Source, advised, answering, cut, explain, only_row
 from borg_vault_plugin.errors import ContendedError, SourceError
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ SELECT c.oid::int8, n.nspname, c.relname, format('%I.%I', n.nspname, c.relname),
 # The exporting session has these locks already: whoever is in the way waits for it, so waiting long is in vain.
 JOINING_LOCK_TIMEOUT = timedelta(seconds=5)
 CONTENDED = "another session, often a migration, wants a table for itself: run again when it is done"
+CANCEL_SECONDS = 3.0
 BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
@@ -157,7 +159,7 @@ class Snapshot:
                 raise ContendedError(f"{program} of {self.source.address} waited in vain for a table: {CONTENDED}")
             if returncode:
                 how = process.ending(returncode)
-                said = advised(process.reason(words))
+                said = advised(_said(words))
                 raise SourceError(f"{program} of {self.source.address} failed ({how}): {said}")
             for line in words.decode("utf-8", "replace").splitlines():
                 logger.warning("%s", line)
@@ -173,9 +175,14 @@ class Snapshot:
             connections, children = list(self._connections), list(self._children)
         for running in children:
             process.end(running)
+        # The server is asked to stop first, or it would go on for nobody; then whoever still waits is woken.
+        asking = [threading.Thread(target=_cancel, args=(connection,), daemon=True) for connection in connections]
+        for thread in asking:
+            thread.start()
+        for thread in asking:
+            thread.join(CANCEL_SECONDS)
         for connection in connections:
-            with contextlib.suppress(psycopg.Error):
-                connection.cancel_safe(timeout=5)
+            cut(connection)
 
     def _lock_again(self, connection: Connection) -> None:
         if not self.tables:
@@ -219,7 +226,8 @@ def open_snapshot(
     with contextlib.ExitStack() as stack:
         try:
             connection = stack.enter_context(open_session(source, lock_timeout))
-            facts, tables = _export(connection, only_tables)
+            with answering(connection, source):
+                facts, tables = _export(connection, only_tables)
         except psycopg.Error as error:
             raise SourceError(f"database {source.address}: {explain(error)}") from error
         snapshot = Snapshot(
@@ -236,6 +244,17 @@ def open_snapshot(
         _check_still_held(connection, source)
 
 
+def _said(words: bytes) -> str:
+    """Give a client's error with what the server said about it, which stands on a line of its own."""
+    detail = re.search(r"detail: Error message from server: (.*)", words.decode("utf-8", "replace"))
+    return f"{process.reason(words)}: {detail[1].strip()}" if detail else process.reason(words)
+
+
+def _cancel(connection: Connection) -> None:
+    with contextlib.suppress(psycopg.Error):
+        connection.cancel_safe(timeout=CANCEL_SECONDS)
+
+
 def _check_still_held(connection: Connection, source: Source) -> None:
     """Make sure that the locks were held to the end: without them an artifact may be of no instant at all."""
     try:
@@ -250,7 +269,8 @@ def _check_still_held(connection: Connection, source: Source) -> None:
 def open_session(source: Source, lock_timeout: timedelta = timedelta(seconds=10)) -> Iterator[Connection]:
     """Open a prepared session outside any snapshot, to ask the server about itself; raises psycopg.Error."""
     with contextlib.closing(source.connect()) as connection:
-        prepare_session(connection, lock_timeout=lock_timeout)
+        with answering(connection, source):
+            prepare_session(connection, lock_timeout=lock_timeout)
         yield connection
 
 

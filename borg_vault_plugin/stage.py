@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,14 +15,14 @@ import psycopg
 from borg_vault_plugin import plugins
 from borg_vault_plugin.archive import Series, Verdict
 from borg_vault_plugin.config import DatabaseSettings
-from borg_vault_plugin.database import Connection, Source, explain
+from borg_vault_plugin.database import Connection, Source, answering, explain
 from borg_vault_plugin.errors import ContendedError, SourceError
 from borg_vault_plugin.manifest import FORMAT, Manifest, Sealed, program_version, seal
 from borg_vault_plugin.preflight import Estimate
 from borg_vault_plugin.progress import Progress
 from borg_vault_plugin.report import Continuity, Finding, chain_counts, snapshot_facts, staged_chain
 from borg_vault_plugin.snapshot import Facts, Snapshot, open_snapshot
-from borg_vault_plugin.staging import Artifact, Staging, check_complete
+from borg_vault_plugin.staging import Artifact, Staging, check_complete, staging_failures
 from borg_vault_plugin.stopwatch import Stopwatch
 from borg_vault_plugin.survey import Survey, count_tables, take_survey
 
@@ -68,18 +68,18 @@ def stage(stage: Stage, watch: Stopwatch) -> Staged:
     """Write a set from one snapshot, look at it, and seal it. Raises SourceError, PreflightError."""
     directory = stage.private / SET_DIRECTORY
     staging = Staging(directory, "borg-vault", stage.estimate.by_path(), stage.progress)
-    with watch.phase("stage"):
+    with watch.phase("stage"), staging_failures(directory):
         try:
             written = _write(stage, staging)
         except ContendedError as error:
             logger.info("%s; starting over", error)
             shutil.rmtree(directory)
             written = _write(stage, staging)
-    with watch.phase("verify"):
+    with watch.phase("verify"), staging_failures(directory):
         findings = plugins.verify(stage.manager, staging)
         check_complete(directory, written.artifacts)
-    manifest = _manifest(stage.series, written, findings)
-    return Staged(manifest, seal(directory, manifest), directory)
+        manifest = _manifest(stage.series, written, findings)
+        return Staged(manifest, seal(directory, manifest), directory)
 
 
 def _write(stage: Stage, staging: Staging) -> Written:
@@ -103,27 +103,25 @@ def _tell(snapshot: Snapshot) -> None:
 
 
 def _collect(stage: Stage, snapshot: Snapshot, staging: Staging) -> tuple[list[Artifact], Survey]:
-    """Let the hooks write while the tables are counted; whichever fails first ends the other."""
+    """Let the hooks write while the tables are counted; whichever fails first ends the others."""
     facts = snapshot.facts
-    survey = _asked(snapshot, lambda connection: take_survey(connection, major=facts.major))
-    if not stage.settings.table_digests:
-        return plugins.collect(stage.manager, snapshot, staging, timeout=stage.settings.timeout), survey
+    with _surveying(snapshot) as connection, answering(connection, stage.source):
+        survey = take_survey(connection, major=facts.major)
 
     def count() -> Survey:
-        return _asked(snapshot, lambda connection: count_tables(connection, survey, in_recovery=facts.in_recovery))
+        if not stage.settings.table_digests:
+            return survey
+        with _surveying(snapshot) as connection:
+            return count_tables(connection, survey, in_recovery=facts.in_recovery)
 
-    with ThreadPoolExecutor(1) as pool:
-        counted = pool.submit(count)
-        artifacts = plugins.collect(
-            stage.manager, snapshot, staging, timeout=stage.settings.timeout, alongside=counted.result
-        )
-        return artifacts, counted.result()
+    return plugins.collect(stage.manager, snapshot, staging, timeout=stage.settings.timeout, beside=count)
 
 
-def _asked(snapshot: Snapshot, question: Callable[[Connection], Survey]) -> Survey:
+@contextlib.contextmanager
+def _surveying(snapshot: Snapshot) -> Iterator[Connection]:
     try:
         with snapshot.connection() as connection:
-            return question(connection)
+            yield connection
     except psycopg.Error as error:
         raise SourceError(f"the survey of database {snapshot.facts.database} failed: {explain(error)}") from error
 

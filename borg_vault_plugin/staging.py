@@ -8,6 +8,7 @@ there.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import logging
 import os
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from borg_vault_plugin.errors import SourceError
+from borg_vault_plugin.errors import PreflightError, SourceError
 from borg_vault_plugin.progress import Advance, Progress, unseen
 
 MANIFEST = "manifest.json"
@@ -28,6 +29,8 @@ INSTRUCTIONS = "RESTORE.txt"
 logger = logging.getLogger(__name__)
 
 TELL_EVERY_BYTES = 1 << 20
+FULL = (errno.ENOSPC, errno.EDQUOT)
+STAGING_ADVICE = "free space there, or set staging_directory"
 OURS = (MANIFEST, CHECKSUMS, INSTRUCTIONS)
 
 
@@ -87,6 +90,10 @@ class Staging:
         Raises SourceError when the path leads out of staging or is taken.
         """
         target = self.directory / checked_path(path)
+        with staging_failures(self.directory):
+            yield from self._written(path, target)
+
+    def _written(self, path: str, target: Path) -> Iterator[ArtifactFile]:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.partial")
         try:
@@ -118,10 +125,24 @@ def checked_path(path: str) -> PurePosixPath:
 
 
 @contextlib.contextmanager
+def staging_failures(directory: Path) -> Iterator[None]:
+    """Turn the failure of a full file system into a SourceError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise SourceError(f"staging in {directory}: {error.strerror}: {STAGING_ADVICE}") from error
+
+
+@contextlib.contextmanager
 def private_directory(parent: Path) -> Iterator[Path]:
     """Make a directory that only we can enter, and remove it with everything in it at the end."""
-    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    directory = Path(tempfile.mkdtemp(prefix="run-", dir=parent))
+    try:
+        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory = Path(tempfile.mkdtemp(prefix="run-", dir=parent))
+    except OSError as error:
+        raise PreflightError(f"no directory can be made in {parent}: {error.strerror}: {STAGING_ADVICE}") from error
     try:
         yield directory
     finally:

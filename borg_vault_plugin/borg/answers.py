@@ -22,6 +22,7 @@ Document = TypeVar("Document")
 PLAN_LINE = re.compile(r"(?:Keeping archive \(rule: (?P<rule>[^)]*)\)|Would prune):.*\[(?P<id>[0-9a-f]{64})\]$")
 CHECKPOINT = re.compile(r"\.checkpoint(\.\d+)?")  # what Borg adds to the names of archives that it did not finish
 
+NO_SPACE, NEWER_FORMAT, NOT_ENCRYPTED_AND_NEW = 14, 25, 60
 # By Borg's modern exit codes (Borg 1.4 documentation, "Return codes").
 ADVICE = {
     10: "choose another path, or use the repository that is there",
@@ -54,7 +55,8 @@ ADVICE = {
     83: "`borg serve` there is restricted to other paths",
     87: "look at the network",
 }
-NO_SPACE = "No space left on device"  # Borg's code for it is the generic 2
+# What Borg tells only in words.
+MEANT = {b"No space left on device": NO_SPACE, b"Disk quota exceeded": NO_SPACE, b"is not supported": NEWER_FORMAT}
 CONNECTION_CODES = (80, 81, 82, 85, 86, 87)
 
 
@@ -161,15 +163,17 @@ def read(text: bytes, kind: type[Document]) -> Document:
         raise RepositoryError(f"Borg's JSON is not what Borg 1.4 prints: {error}: look at which borg runs") from error
 
 
-def failure(returncode: int, messages: tuple[str, ...]) -> str:
-    """Say what Borg said and what to do about it."""
+def failure(returncode: int, log: bytes) -> tuple[int, str]:
+    """Say what Borg said and what to do about it; with the code that is meant where Borg's own is a generic one."""
+    messages = log_messages(log)
+    for sign, meant in MEANT.items():
+        if sign in log:
+            returncode = meant
     # What ssh said stands before what Borg makes of it.
     telling = messages if returncode in CONNECTION_CODES else messages[-1:]
     said = "; ".join(message.rstrip(".") for message in telling) or process.ending(returncode)
-    if NO_SPACE in said:
-        returncode = 14
     advice = ADVICE.get(returncode, "run it again" if returncode < 0 else f"see Borg's return code {returncode}")
-    return f"{said}: {advice}"
+    return returncode, f"{said}: {advice}"
 
 
 def following(advance: Advance) -> Callable[[bytes], None]:
@@ -187,7 +191,7 @@ def following(advance: Advance) -> Callable[[bytes], None]:
 def log_messages(log: bytes) -> tuple[str, ...]:
     """Give the first line of each message in a JSON log; lines that are no JSON (bad arguments, ssh) count as they are.
 
-    Of an error that Borg reports with a traceback, what stands before the traceback.
+    Of an error that Borg reports with a traceback alone, the exception at its end.
     """
     messages = []
     for line in log.decode("utf-8", "replace").splitlines():
@@ -196,6 +200,15 @@ def log_messages(log: bytes) -> tuple[str, ...]:
             message = str(entry["message"]) if entry["type"] == "log_message" else ""
         except (ValueError, TypeError, KeyError):
             message = line
-        if message.strip() and not message.lstrip().startswith("Traceback"):
-            messages.append(message.strip().splitlines()[0])
+        if message.strip():
+            messages.append(_one_line(message.strip()))
     return tuple(messages)
+
+
+def _one_line(message: str) -> str:
+    before, traceback, after = message.partition("Traceback (most recent call last)")
+    if not traceback:
+        return message.splitlines()[0]
+    exceptions = [line for line in after.splitlines() if re.match(r"\w[\w.]*(Error|Exception|Interrupt)\b", line)]
+    words = before.strip().splitlines()
+    return exceptions[-1] if exceptions and words in ([], ["Local Exception"]) else " ".join(words) or message

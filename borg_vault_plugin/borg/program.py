@@ -50,7 +50,11 @@ def find_borg() -> Borg:
     for candidate in (str(Path(sys.executable).with_name("borg")), shutil.which("borg")):
         if candidate is None or not os.access(candidate, os.X_OK):
             continue
-        finished = process.run([candidate, "--version"], env=process.plain_environment(), timeout=PROBE_SECONDS)
+        try:
+            finished = process.run([candidate, "--version"], env=process.plain_environment(), timeout=PROBE_SECONDS)
+        except (OSError, process.TimeoutExpired) as error:
+            found.append(f"{candidate} (cannot be run: {error})")
+            continue
         match = VERSION.search(finished.stdout)
         if match and (int(match[1]), int(match[2])) == (1, 4):
             return Borg(Path(candidate), match[0].decode().removeprefix("borg "))

@@ -13,6 +13,7 @@ from pathlib import Path
 from borg_vault_plugin import process
 from borg_vault_plugin.archive import Archive
 from borg_vault_plugin.borg.answers import (
+    NOT_ENCRYPTED_AND_NEW,
     Answer,
     CreateDocument,
     FileDocument,
@@ -173,11 +174,11 @@ class Repository:
             finished = self._attempt(what_failed, arguments, cwd, on_message)
             if finished.returncode != LOCK_TIMEOUT or time.monotonic() >= deadline:
                 break
-        messages = log_messages(finished.stderr)
         if finished.returncode:
-            said = failure(finished.returncode, messages)
-            raise RepositoryError(f"repository {self.name} ({self.settings.path}) {what_failed}: {said}")
-        return Answer(finished.stdout, messages)
+            meant, said = failure(finished.returncode, finished.stderr)
+            kind = PreflightError if meant == NOT_ENCRYPTED_AND_NEW else RepositoryError
+            raise kind(f"repository {self.name} ({self.settings.path}) {what_failed}: {said}")
+        return Answer(finished.stdout, log_messages(finished.stderr))
 
     def _attempt(
         self, what_failed: str, arguments: tuple[str, ...], cwd: Path | None, on_message: Callable[[bytes], None] | None
