@@ -147,7 +147,7 @@ class Settings(_Section):
         if isinstance(self.database.url, str):
             return source_from_url(self.database.url)
         if self.database.url is not None:
-            return source_from_url(reveal(self.database.url, "database.url"))
+            return source_from_url(reveal(self.database.url, "the database URL"))
         found = source_from_environment(os.environ)
         if found is None:
             raise ConfigError("no database is named: set DATABASE_URL, or PGHOST and PGDATABASE, or database.url")
