@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable
-from typing import Literal
 
-Era = Literal["v1", "v2"]
+from borg_vault_plugin.chain.rows import Era
 
 EMPTY_ROOT = hashlib.sha256(b"").digest()
 
