@@ -6,7 +6,7 @@ demo: .venv/.complete
 	@.venv/bin/borg-vault demo
 
 test: .venv/.complete
-	@.venv/bin/pytest
+	@.venv/bin/pytest -n 2 --dist worksteal
 
 lint: .venv/.complete
 	@.venv/bin/ruff format --check .

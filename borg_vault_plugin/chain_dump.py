@@ -18,6 +18,9 @@ from borg_vault_plugin.registry import refuse_private_keys
 from borg_vault_plugin.snapshot import Snapshot, open_snapshot
 
 
+REGISTRY = "vault_signing_keys"
+
+
 @dataclass(frozen=True, slots=True)
 class ChainDump:
     """The document that `dump-chain` prints."""
@@ -51,12 +54,13 @@ def dump_chain(settings: Settings, directory: Path, org: UUID | None) -> ChainDu
 
 def _write_tables(snapshot: Snapshot, directory: Path, org: UUID | None) -> dict[str, int]:
     with snapshot.connection() as connection:
-        refuse_private_keys(connection)
         tables = exported_tables(connection)
         return {table.name: _write_table(connection, table, directory, org) for table in tables}
 
 
 def _write_table(connection: Connection, table: ChainTable, directory: Path, org: UUID | None) -> int:
+    if table.name == REGISTRY:
+        refuse_private_keys(connection)
     temporary = directory / f".{table.name}.ndjson.partial"
     try:
         with temporary.open("wb") as file:

@@ -28,7 +28,7 @@ Value = TypeVar("Value")
 
 MARKER = "XDG_RUNTIME_DIR"  # one of the variables that every child of the program gets
 SECONDS = 60.0
-PAUSE_SECONDS = 0.005
+PAUSE_SECONDS = 0.01
 PR_SET_CHILD_SUBREAPER = 36
 PLAIN_NAME = re.compile(r".*-\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z")
 
@@ -91,18 +91,31 @@ def state_of(pid: int) -> str:
         return "Z"
 
 
+def process(pid: int) -> Process | None:
+    """Look at a process; None when it is gone, or was about to begin or to end."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return None
+    return Process(pid, tuple(os.fsdecode(word) for word in words), environment) if words and environment else None
+
+
+def children_of(pid: int) -> Iterator[Process]:
+    """List a process's children, whichever of its threads started them."""
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            yield from filter(None, map(process, map(int, task.read_text("utf-8").split())))
+
+
 def processes_of(marker: str) -> Iterator[Process]:
-    """Find every process that carries a marker in its environment."""
+    """Find every process that carries a marker in its environment, whoever its parent is."""
     variable = f"{MARKER}={marker}".encode()
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                environment = (entry / "environ").read_bytes()
-                words = (entry / "cmdline").read_bytes().split(b"\0")[:-1]
-            except OSError:
-                continue
-            if variable in environment.split(b"\0") and words:
-                yield Process(int(entry.name), tuple(os.fsdecode(word) for word in words), environment)
+            found = process(int(entry.name))
+            if found and variable in found.environment.split(b"\0"):
+                yield found
 
 
 @dataclass
@@ -123,7 +136,7 @@ class Run:
 
     def children(self) -> list[Process]:
         """List the programs that it runs right now; none of them shows a secret."""
-        found = [one for one in processes_of(self.marker) if one.pid != self.pid and one.is_program]
+        found = [one for one in children_of(self.pid) if one.is_program]
         self._known |= {one.pid for one in found}
         for one in found:
             shown = b"\n".join([*map(os.fsencode, one.words), one.environment])
@@ -229,9 +242,9 @@ def only_line(said: Said) -> str:
 
 
 def whole_archives(repository: PlainRepository, directory: Path) -> list[str]:
-    """Give the names of the plainly named archives, each checked with nothing but borg and sha256sum."""
-    names = [name for name in repository.names() if PLAIN_NAME.fullmatch(name)]
-    for name in names:
+    """Give the names of all archives; the plainly named are checked with nothing but borg and sha256sum."""
+    names = repository.names()
+    for name in filter(PLAIN_NAME.fullmatch, names):
         extracted = repository.extract(name, directory / name.replace(":", ""))
         command = ["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"]
         done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=extracted)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -34,7 +37,7 @@ LAST = (2, 5)
 def larger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A vault of several ranges; nobody changes its files, but makes a copy."""
     directory = tmp_path_factory.mktemp("larger")
-    SampleVault(VaultShape(seed=7, records=900, filler_bytes=300)).write_ndjson(directory)
+    SampleVault(VaultShape(seed=7, records=900, filler_bytes=200)).write_ndjson(directory)
     assert (directory / "audit_vault.ndjson").stat().st_size > 4 * RANGE_BYTES
     return directory
 
@@ -78,11 +81,26 @@ def to_socket(path: Path) -> None:
         os.chdir(here)
 
 
+def to_dangling_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
+def to_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def to_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 REPLACED: dict[str, tuple[Callable[[Path], object], str]] = {
     "link": (to_link, "is a symbolic link"),
-    "dangling link": (lambda path: (path.unlink(), path.symlink_to("nowhere")), "is a symbolic link"),
-    "pipe": (lambda path: (path.unlink(), os.mkfifo(path)), "is no regular file"),
-    "directory": (lambda path: (path.unlink(), path.mkdir()), "no regular file"),
+    "dangling link": (to_dangling_link, "is a symbolic link"),
+    "pipe": (to_pipe, "is no regular file"),
+    "directory": (to_directory, "is no regular file"),
     "socket": (to_socket, "cannot be read"),
 }
 
@@ -92,9 +110,7 @@ REPLACED: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_only_regular_files_are_read(name: str, kind: str, dump: Path) -> None:
     put, expected = REPLACED[kind]
     put(dump / f"{name}.ndjson")
-    assert f"{name}.ndjson {expected}" in reason(dump).replace("is no regular file", "no regular file").replace(
-        "no regular file", expected if "regular" in expected else "no regular file"
-    )
+    assert reason(dump).startswith(f"{name}.ndjson {expected}")
 
 
 def test_files_may_be_below_chain_but_not_in_both_places(dump: Path, tmp_path: Path) -> None:
@@ -338,7 +354,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], int | None]] = {
     "swapped": (swapped, None),
     "in pieces": (in_pieces, None),
     "early schema": (early_schema, 6),
-    "lost": (lost, 81),
+    "lost": (lost, 84),
     "unreadable": (unreadable, 0),
     "without envelope": (without_envelope, 3),
     "without registry": (without_registry, None),
@@ -350,8 +366,8 @@ def test_any_number_of_processes_reports_the_same(kind: str, larger: Path, tmp_p
     spoil, failures = SPOILT[kind]
     directory = copied(larger, tmp_path / "copy")
     spoil(directory)
-    one, two, three = (verify_directory(directory, jobs=jobs) for jobs in (1, 2, 3))
-    assert one == two == three
+    one, two = (verify_directory(directory, jobs=jobs) for jobs in (1, 2))
+    assert one == two
     if failures is not None:
         assert one.failure_count == failures
     assert len(one.findings) == min(one.failure_count, MOST_FINDINGS)
@@ -372,7 +388,7 @@ def test_progress_is_told_up_to_the_end(larger: Path) -> None:
     steps: list[tuple[str, int | None]] = []
     done: list[int] = []
 
-    @contextmanager
+    @contextlib.contextmanager
     def progress(name: str, total: int | None = None) -> Iterator[Advance]:
         steps.append((name, total))
         yield done.append
@@ -496,3 +512,52 @@ def test_one_long_chain_in_any_order(tmp_path: Path) -> None:
     lines[3:2_003] = reversed(lines[3:2_003])
     path.write_bytes(b"".join(lines))
     assert verify_directory(tmp_path, jobs=2) == expected
+
+
+STALLED = """
+import contextlib, sys, time
+from pathlib import Path
+from borg_vault_plugin.chain.verification import verify_directory
+
+def stall(done):
+    print(done, flush=True)
+    time.sleep(600)
+
+verify_directory(Path(sys.argv[1]), jobs=2, progress=lambda name, total: contextlib.nullcontext(stall))
+"""
+
+
+def children_of(process: int) -> list[int]:
+    parents: dict[int, int] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, parent = path.read_text().rpartition(")")[2].split()[:2]
+            if state != "Z":
+                parents[int(path.parent.name)] = int(parent)
+    found = [child for child, parent in parents.items() if parent == process]
+    return found + [grandchild for child in found for grandchild in children_of(child)]
+
+
+def alive(processes: list[int]) -> list[int]:
+    return [one for one in processes if Path(f"/proc/{one}/stat").exists() and " Z " not in proc_stat(one)]
+
+
+def proc_stat(process: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/stat").read_text()
+    return " Z "
+
+
+def test_a_killed_run_leaves_no_process_behind(larger: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", STALLED, str(larger)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline()
+        children = children_of(run.pid)
+        assert len(children) >= 3
+        run.kill()
+    deadline = time.monotonic() + 60
+    while (left := alive(children)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not left

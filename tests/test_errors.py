@@ -372,7 +372,7 @@ CASES = {
         lambda world: world.patch.setenv("BORG_PASSPHRASE", f"{SECRET}\udcff"), "list", 3, ("BORG_PASSPHRASE", "UTF-8")
     ),
     "the URL is not UTF-8": Case(
-        lambda world: world.url(f"postgresql://a:{SECRET}\udcff@/app"), "create", 3, ("database URL",)
+        lambda world: world.url(f"postgresql://a:{SECRET}\udcff@/app"), "create", 3, ("DATABASE_URL", "UTF-8")
     ),
     "the repository's path is not UTF-8": Case(
         lambda world: world.repository_path("/x\udcff"), "list", 3, ("BORG_REPO",)
@@ -420,12 +420,13 @@ def test_an_error_is_one_line_that_says_what_and_what_to_do(what: str, world: Wo
     assert left == []
 
 
-@pytest.mark.parametrize("ending", ["sys.exit(75)", "raise RuntimeError('first\\nsecond')"])
-def test_a_notification_cannot_change_how_a_backup_ends(ending: str, world: World, run_cli: RunCli) -> None:
-    world.install(f"import sys\n@hookimpl\ndef backup_finished(report):\n    {ending}\n")
-    world.configure('plugins = ["badge"]')
+def test_a_notification_cannot_change_how_a_backup_ends(world: World, run_cli: RunCli) -> None:
+    for name, ending in {"badge": "raise SystemExit(75)", "siren": "raise RuntimeError('first\\nsecond')"}.items():
+        world.install(f"@hookimpl\ndef backup_finished(report):\n    {ending}\n", name=name)
+    world.configure('plugins = ["badge", "siren"]')
     said = run_cli("create", "--no-prune", exit_code=0, warning="plugin badge could not announce the backup")
-    assert len(said.stderr.splitlines()) == 1
+    assert "plugin siren could not announce the backup: first second" in said.stderr
+    assert len(said.stderr.splitlines()) == 2
     assert len(world.repository.names()) == 1
     assert world.repository.names()[0] in said.stdout
 

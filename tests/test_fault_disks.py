@@ -19,12 +19,16 @@ pytest_plugins = ("fix_server", "fix_faults")
 WriteConfig = Callable[[str], Path]
 NUMBERS = re.compile(r"needs about [\d,]+ MB, but [\d,]+ MB are free: free [\d,]+ MB there, or choose another place")
 
-# Fills a disk when a function of its is called, as another program might do at that moment.
+# Fills a disk once, as another program might do at that moment.
 FILLING = """
 import os, shutil
 from pathlib import Path
 
 def fill(directory, but):
+    filled = Path(__file__).with_suffix(".filled")
+    if filled.exists():
+        return
+    filled.touch()
     free = shutil.disk_usage(directory).free
     with (Path(directory) / "filler").open("wb") as filler:
         os.posix_fallocate(filler.fileno(), 0, (free - but) // 4096 * 4096)
@@ -135,9 +139,9 @@ def test_a_repository_disk_that_fills_up_ends_the_run_and_the_next_one_goes_well
     assert "free space on its disk" in line
     assert staged(state) == []
     full_repository_disk.make_room()
-    assert whole_archives(repository, tmp_path) == []
+    assert repository.names() == []
     archive = run_cli("create", "--no-prune", "--json", exit_code=0).document["archive"]
-    assert repository.names() == whole_archives(repository, tmp_path) == [archive]
+    assert whole_archives(repository, tmp_path) == [archive]
 
 
 @pytest.fixture

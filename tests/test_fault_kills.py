@@ -84,7 +84,7 @@ def test_an_interruption_before_borg_leaves_nothing(
 @pytest.mark.parametrize("phase", ["storing", "comparing"])
 @pytest.mark.parametrize("interruption", INTERRUPTIONS)
 def test_an_interruption_while_borg_works_leaves_no_plain_archive(
-    interruption: signal.Signals, phase: str, pause: Pause, left_clean: LeftClean, recovers: Recovers
+    interruption: signal.Signals, phase: str, pause: Pause, left_clean: LeftClean, repository: PlainRepository
 ) -> None:
     paused = pause(phase)
     paused.run.signal(interruption)
@@ -93,16 +93,31 @@ def test_an_interruption_while_borg_works_leaves_no_plain_archive(
     said = paused.run.ended(INTERRUPTIONS[interruption])
     assert len(said.stderr.splitlines()) <= 1
     left_clean(repository_too=False)
+    assert [name for name in repository.names() if not name.endswith(".partial")] == []
+
+
+def test_what_an_interrupted_run_left_in_the_repository_is_cleared_by_the_next(
+    pause: Pause, repository: PlainRepository, recovers: Recovers
+) -> None:
+    paused = pause("comparing")
+    paused.run.signal(signal.SIGTERM)
+    eventually(paused.culprit.was_asked_to_end, "Borg is asked to end")
+    paused.go_on()
+    paused.run.ended(143)
+    assert [name.partition("Z")[2] for name in repository.names()] == [".partial"]
     assert len(recovers()) == 1
 
 
-def test_a_second_ctrl_c_ends_a_run_whose_borg_does_not_listen(pause: Pause, recovers: Recovers) -> None:
+def test_a_second_ctrl_c_ends_a_run_whose_borg_does_not_listen(
+    pause: Pause, repository: PlainRepository, left_clean: LeftClean
+) -> None:
     paused = pause("storing")
     paused.run.signal(signal.SIGINT)
     eventually(paused.culprit.was_asked_to_end, "Borg is asked to end")
     paused.run.signal(signal.SIGINT)
     paused.run.ended(130, seconds=8)
-    assert len(recovers()) == 1
+    left_clean(repository_too=False)
+    assert repository.names() == []
 
 
 def test_a_dump_whose_program_is_killed_is_no_backup(pause: Pause, left_clean: LeftClean) -> None:
@@ -128,7 +143,7 @@ def test_a_borg_that_is_killed_while_it_stores_keeps_nobody_waiting(pause: Pause
 
 @pytest.mark.parametrize("phase", ["looking into the repository", "renaming"])
 def test_a_borg_that_is_killed_before_the_archive_has_its_name_fails_the_repository(
-    phase: str, pause: Pause, left_clean: LeftClean, recovers: Recovers
+    phase: str, pause: Pause, left_clean: LeftClean, repository: PlainRepository
 ) -> None:
     paused = pause(phase)
     paused.culprit.kill()
@@ -136,7 +151,7 @@ def test_a_borg_that_is_killed_before_the_archive_has_its_name_fails_the_reposit
     assert "repository default" in line
     assert "ended by SIGKILL: run it again" in line
     left_clean(repository_too=False)
-    assert len(recovers()) == 1
+    assert [name for name in repository.names() if not name.endswith(".partial")] == []
 
 
 def test_a_borg_that_is_killed_while_it_prunes_leaves_the_new_archive(pause: Pause, recovers: Recovers) -> None:

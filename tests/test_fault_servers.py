@@ -125,7 +125,8 @@ def reachable(cluster: Cluster) -> bool:
 # The dump of a table that is larger than what is on its way, and an export that is not.
 SESSIONS = {"dump": b"COPY public.bulk ", "chain": CHAIN}
 CONFLICT = """
-SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'startup' AND wait_event LIKE 'RecoveryConflict%')
+SELECT EXISTS (SELECT FROM pg_stat_activity
+                WHERE backend_type = 'startup' AND (wait_event LIKE 'RecoveryConflict%' OR wait_event_type = 'Lock'))
     OR EXISTS (SELECT FROM pg_stat_database_conflicts WHERE datname = '{database}' AND {column} > 0)"""
 
 # What happens on the primary, and which kind of conflict that is on a standby.

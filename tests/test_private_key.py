@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 from fix_cli import RunCli
 from fix_repository import PlainRepository
 from fix_vault import Vault
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from borg_vault_plugin import SourceError, check_registry, refuse_private_keys
@@ -134,8 +134,10 @@ def spki(key: PrivateKey) -> str:
 ed25519_keys = st.binary(min_size=32, max_size=32).map(ed25519.Ed25519PrivateKey.from_private_bytes)
 p256_keys = st.integers(1, 2**255).map(lambda number: ec.derive_private_key(number, ec.SECP256R1()))
 private_keys = st.one_of(ed25519_keys, p256_keys)
+patiently = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
 
 
+@patiently
 @given(private_keys)
 def test_a_public_key_is_never_taken_for_a_private_one(key: PrivateKey) -> None:
     public, data = spki(key), base64.b64decode(spki(key))
@@ -148,6 +150,7 @@ def test_a_public_key_is_never_taken_for_a_private_one(key: PrivateKey) -> None:
     assert private_key_in({"kty": "OKP", "crv": "Ed25519", "x": public, "kid": "d"}) is None
 
 
+@patiently
 @given(private_keys)
 def test_a_private_key_is_recognised_wherever_it_stands(key: PrivateKey) -> None:
     text = base64_of(der(key))
@@ -156,6 +159,7 @@ def test_a_private_key_is_recognised_wherever_it_stands(key: PrivateKey) -> None
         assert private_key_in(form) is not None
 
 
+@patiently
 @given(st.binary(max_size=400))
 @example(b"")
 @example(bytes(200))
@@ -177,6 +181,7 @@ json_values = st.recursive(
 )
 
 
+@patiently
 @given(json_values)
 def test_any_other_value_is_no_key(value: Any) -> None:
     assert private_key_in(value) is None

@@ -12,6 +12,9 @@ import hashlib
 import re
 from collections.abc import Container
 
+import cbor2
+
+from borg_vault_plugin.chain.binding import PREDICATE_LABEL, STATEMENT_START
 from borg_vault_plugin.chain.codes import Code
 from borg_vault_plugin.chain.context import Context
 from borg_vault_plugin.chain.entries import (
@@ -31,6 +34,7 @@ from borg_vault_plugin.chain.times import milliseconds
 from borg_vault_plugin.report import Finding
 
 CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+STATEMENT_END = cbor2.dumps("predicateType") + cbor2.dumps("https://agledger.ai/predicates/vault-checkpoint/v1")
 NO_ENVELOPES: frozenset[str] = frozenset()
 
 
@@ -80,19 +84,29 @@ def _judged(row: CheckpointRow, entry_hash: object, context: Context, proved: Co
 
 def _difference(row: CheckpointRow, envelope: Envelope, context: Context) -> str | None:
     """Say in what the signed statement and the row differ."""
-    place, predicate = envelope.place, envelope.predicate
-    if place is None or predicate is None:
-        return "the envelope holds no complete claim"
-    if row.chain_position.__class__ is not int or place[0] != row.chain_position:
-        return f"signed for position {place[0]}"
-    if predicate.get("chain_tip_hash") != f"sha256:{row.payload_hash}":
-        return f"signed for {shown(predicate.get('chain_tip_hash'))}"
-    if envelope.subject_digest is None or envelope.subject_digest != uuid_digest(row.record_id):
-        return "signed for another record"
+    place = envelope.place
+    if row.chain_position.__class__ is not int or place is None or place[0] != row.chain_position:
+        return "signed for no position" if place is None else f"signed for position {place[0]}"
     named = UNSIGNED_KEY_ID.hex() if is_unnamed(row.signing_key_id, context) else row.signing_key_id
     if envelope.key_id is None or envelope.key_id.hex() != named:
         return f"the row names key {shown(row.signing_key_id)}, the signed header another"
-    return None
+    digest = uuid_digest(row.record_id)
+    if digest is not None and envelope.payload == _statement_bytes(place[0], row.payload_hash, digest):
+        return None
+    predicate = envelope.predicate
+    if predicate is None or predicate.get("chain_tip_hash") != f"sha256:{row.payload_hash}":
+        return f"signed for {shown(None if predicate is None else predicate.get('chain_tip_hash'))}"
+    return None if digest is not None and envelope.subject_digest == digest else "signed for another record"
+
+
+def _statement_bytes(position: int, payload_hash: object, digest: bytes) -> bytes:
+    """Encode the Statement that an honest writer signs; whoever signed these very bytes need not be decoded."""
+    predicate = {
+        "count": position,
+        "range": {"end": position, "start": 1},
+        "chain_tip_hash": f"sha256:{payload_hash}",
+    }
+    return b"".join((STATEMENT_START, digest, PREDICATE_LABEL, cbor2.dumps(predicate), STATEMENT_END))
 
 
 def uuid_digest(text: object) -> bytes | None:

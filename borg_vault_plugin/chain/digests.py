@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 
 def digest_of(key: str, secret: bytes) -> int:
@@ -21,7 +21,6 @@ class DigestIndex:
     """Tells at which places, counted from 0, a key stood among the keys that it was made from."""
 
     def __init__(self, keys: Iterable[str], secret: bytes) -> None:
-        self._secret = secret
         found = array("Q", (digest_of(key, secret) for key in keys))
         self._places = array("L", sorted(range(len(found)), key=found.__getitem__))
         self._digests = array("Q", (found[place] for place in self._places))
@@ -29,13 +28,12 @@ class DigestIndex:
     def __len__(self) -> int:
         return len(self._places)
 
-    def places(self, key: str) -> Iterator[int]:
-        """Give the places of a key in their order; another key's place may be among them, though hardly ever."""
-        wanted = digest_of(key, self._secret)
-        at = bisect_left(self._digests, wanted)
-        while at < len(self._digests) and self._digests[at] == wanted:
-            yield self._places[at]
-            at += 1
+    def places(self, digest: int) -> list[int]:
+        """Give the places of the key with this digest, in their order; hardly ever another key's is among them."""
+        first = last = bisect_left(self._digests, digest)
+        while last < len(self._digests) and self._digests[last] == digest:
+            last += 1
+        return self._places[first:last].tolist()
 
     def absent(self, digests: Iterable[int]) -> list[int]:
         """Give the places whose keys have none of these digests, in their order."""

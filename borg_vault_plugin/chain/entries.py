@@ -24,7 +24,7 @@ import msgspec
 from borg_vault_plugin.chain.binding import Json, Signed, bound_predicate, same
 from borg_vault_plugin.chain.codes import Code
 from borg_vault_plugin.chain.context import Context, Window
-from borg_vault_plugin.chain.envelope import UNSIGNED_KEY_ID, Envelope, decode, to_be_signed
+from borg_vault_plugin.chain.envelope import Envelope, decode, to_be_signed
 from borg_vault_plugin.chain.keys import Outcome, RegistryKey, verify_signature
 from borg_vault_plugin.chain.rows import EntryRow, read_payload
 from borg_vault_plugin.chain.times import milliseconds
@@ -228,8 +228,8 @@ def _unsigned(row: EntryRow, state: ChainState, envelope: Envelope, context: Con
             return Fault(Code.CHAIN_MALFORMED_ENTRY, f"created_at is no instant: {shown(row.created_at)}")
         if created >= context.signing_since:
             return Fault(Code.CHAIN_ENTRY_UNSIGNED, f"signing_key_id is null, written at {shown(row.created_at)}")
-    # A process without a key signs with a key id of zeros: any other is a row that was robbed of its key.
-    return Proof.LINK if envelope.key_id in (None, UNSIGNED_KEY_ID) else _drift(row, envelope)
+    # A process without a key writes a key id of zeros, if any: another one is that of a row robbed of its key.
+    return _drift(row, envelope) if any(envelope.key_id or b"") else Proof.LINK
 
 
 def _drift(row: EntryRow, envelope: Envelope) -> Fault:

@@ -127,11 +127,6 @@ def to_be_signed(envelope: Envelope) -> bytes:
     return b"".join((SIGNATURE_CONTEXT, _head(len(protected)), protected, b"\x40", _head(len(payload)), payload))
 
 
-def is_unsigned(envelope: Envelope) -> bool:
-    """Whether this is the envelope of a process without a key: a zero key id and zeros for a signature."""
-    return envelope.key_id == UNSIGNED_KEY_ID and not any(envelope.signature)
-
-
 def single_item(data: bytes) -> object:
     """Decode bytes that are exactly one CBOR item; UNDECODABLE when they are anything else."""
     items = _loads(b"\x82" + data + _GUARD)

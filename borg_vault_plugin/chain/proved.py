@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from borg_vault_plugin.chain.digests import DigestIndex
+from borg_vault_plugin.chain.digests import DigestIndex, digest_of
 
 DIGEST_BYTES = 32
 
@@ -25,17 +25,18 @@ class Proved:
     hashes: bytearray
     envelopes: DigestIndex
     secret: bytes = field(repr=False)
+    """With which the digests are made."""
 
-    def head(self, chain_key: str) -> tuple[int, str] | None:
-        """Give position and hash of a chain's proved head."""
-        for place in self.heads.places(chain_key):
+    def head(self, chain: int) -> tuple[int, str] | None:
+        """Give position and hash of the proved head of the chain whose key has this digest."""
+        for place in self.heads.places(chain)[-1:]:
             start = place * DIGEST_BYTES
             return self.positions[place], self.hashes[start : start + DIGEST_BYTES].hex()
         return None
 
     def __contains__(self, envelope_hash: object) -> bool:
         """Whether the signature of the envelope with this SHA-256, in hex, was verified."""
-        return isinstance(envelope_hash, str) and any(True for _ in self.envelopes.places(envelope_hash))
+        return isinstance(envelope_hash, str) and bool(self.envelopes.places(digest_of(envelope_hash, self.secret)))
 
 
 def proved(heads: Iterable[tuple[str, int, str]], envelopes: Iterable[str] = ()) -> Proved:

@@ -6,10 +6,10 @@ that nothing in them tells how many processes there were.
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
+import os
 import signal
-import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -23,7 +23,6 @@ from borg_vault_plugin.chain.walk import RangeWalk, Work, chain_key_of
 
 RANGE_BYTES = 2_000_000
 RANGES_PER_JOB = 16
-PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +118,16 @@ _vault: list[Vault] = []
 def _begin(vault: Vault) -> None:
     # Interruptions are the parent's to act on; without the parent nobody waits for a result.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _vault[:] = [vault]
+
+
+def _end_with_parent() -> None:
+    # The kernel's own signal would come with the end of the fork server, which lives as long as its children.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _report(part: Range) -> RangeReport:

@@ -153,9 +153,10 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise NotCheckedError(_refusal(path, error)) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotCheckedError(f"{path.name} is no regular file")
     with open(descriptor, "rb", buffering=1 << 17) as file:  # noqa: PTH123 - a descriptor has no path
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise NotCheckedError(f"{path.name} is no regular file")
         try:
             yield file
         except OSError as error:

@@ -89,7 +89,7 @@ def _verified(
     proved: Proved | None,
     advance: Callable[[int], object],
 ) -> Verification:
-    counts, secret = dict.fromkeys(files, 0), secrets.token_bytes(16)
+    counts, secret = dict.fromkeys(files, 0), secrets.token_bytes(16) if proved is None else proved.secret
     registry = list(_rows(files["vault_signing_keys"], RegistryRow, counts))
     trust = _trust(era, files, counts, registry, anchors)
     context = context_of(era, registry_keys(registry), trust)

@@ -111,7 +111,7 @@ class Work:
     context: Context
     checkpoints: CheckpointIndex
     secret: bytes
-    """With which digests of chain keys are made."""
+    """With which the digests of chain keys are made, here and in what was proved."""
     proved: Proved | None = None
 
 
@@ -222,7 +222,8 @@ class RangeWalk:
 
     def _sorted(self, key: str, places: Iterable[tuple[float, int]]) -> OpenChain:
         """Check a chain in the order of its positions, and in that of the file where these are equal."""
-        chain = OpenChain(key, self._work.context, self._checkpoints_of(key))
+        checkpoints = self._checkpoints_of(key, digest_of(key, self._work.secret))
+        chain = OpenChain(key, self._work.context, checkpoints)
         for _, offset in sorted(places):
             row = self._entries.seek(offset)
             if row is not None:
@@ -230,8 +231,9 @@ class RangeWalk:
         return chain
 
     def _opened(self, key: str) -> OpenChain:
-        head = None if self._work.proved is None else self._work.proved.head(key)
-        return OpenChain(key, self._work.context, self._checkpoints_of(key), head)
+        digest = digest_of(key, self._work.secret)
+        head = None if self._work.proved is None else self._work.proved.head(digest)
+        return OpenChain(key, self._work.context, self._checkpoints_of(key, digest), head)
 
     def _close_record(self, chain: OpenChain) -> None:
         report, key = self._report, chain.state.chain_key
@@ -241,9 +243,9 @@ class RangeWalk:
         report.records.append(digest_of(key, self._work.secret))
         report.tally.add(chain.close(self._work.proved))
 
-    def _checkpoints_of(self, key: str) -> list[CheckpointRow]:
+    def _checkpoints_of(self, key: str, digest: int) -> list[CheckpointRow]:
         index = self._work.checkpoints
-        rows = (self._checkpoints.seek(index.offsets[place]) for place in index.chains.places(key))
+        rows = (self._checkpoints.seek(index.offsets[place]) for place in index.chains.places(digest))
         return [row for row in rows if row is not None and chain_of(row, self._work.context.era) == key]
 
     def _count_rows(self, start: int) -> int:
