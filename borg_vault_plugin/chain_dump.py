@@ -17,7 +17,6 @@ from borg_vault_plugin.errors import SourceError
 from borg_vault_plugin.registry import refuse_private_keys
 from borg_vault_plugin.snapshot import Snapshot, open_snapshot
 
-
 REGISTRY = "vault_signing_keys"
 
 

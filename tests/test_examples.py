@@ -1,4 +1,4 @@
-"""Every example runs: the worked third-party hook is installed as its reader would install it, and adds its artifact."""
+"""Every example runs: the third-party hook is installed as its reader would install it, and adds its artifact."""
 
 from __future__ import annotations
 
