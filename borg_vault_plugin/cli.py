@@ -16,6 +16,7 @@ from uuid import UUID
 import typer
 
 from borg_vault_plugin import backup, borg, chain_dump, demo, narration, repositories, text
+from borg_vault_plugin import verify as verification
 from borg_vault_plugin.config import KeepRule, Settings, load_settings
 from borg_vault_plugin.errors import EXIT_CODES, Error, UsageError
 from borg_vault_plugin.manifest import program_version
@@ -26,6 +27,13 @@ class SetChoice(StrEnum):
     """The sets that `create` and `prune` can be told to work on."""
 
     database = "database"
+
+
+class EraChoice(StrEnum):
+    """The two eras of the format."""
+
+    v1 = "v1"
+    v2 = "v2"
 
 
 def exit_codes(*codes: int) -> str:
@@ -166,6 +174,27 @@ def dump_chain(
     with narration.muted(mute=True):
         dumped = chain_dump.dump_chain(_settings(context), directory, org)
     _print([as_json(dumped)])
+
+
+@app.command(epilog=exit_codes(10, 11))
+def verify(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A dump of the chain, or an extracted set.")],
+    trust_anchor: Annotated[
+        list[str], typer.Option(metavar="sha256:HEX", help="A key that you trust, by its SPKI; may be repeated.")
+    ] = [],  # noqa: B006
+    era: Annotated[EraChoice | None, typer.Option(help="Override what the files say.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Number of processes; default: one a processor.")] = None,
+    as_document: Json = False,
+) -> None:
+    """Verify a chain offline: every hash, link and signature, without the Server."""
+    with narration.muted(mute=as_document), narration.progress() as progress:
+        report, reasons = verification.verify(
+            directory, era=era.value if era else None, anchors=trust_anchor, jobs=jobs, progress=progress
+        )
+    _print([as_json(report)] if as_document else text.verified_lines(report))
+    for reason in reasons:
+        print(f"borg-vault: not checked: {reason}", file=sys.stderr)
+    raise typer.Exit(report.exit_code)
 
 
 @config_app.command("schema", epilog=exit_codes())

@@ -15,7 +15,7 @@ from borg_vault_plugin.snapshot import Facts
 from borg_vault_plugin.staging import Artifact
 
 Action = Literal["keep", "spare", "remove"]
-SUSPECT_EXIT_CODE = 10
+SUSPECT_EXIT_CODE, NOT_CHECKED_EXIT_CODE = 10, 11
 CheckVerdict = Literal["passed", "failed", "not_checked", "not_applicable"]
 
 
@@ -40,6 +40,26 @@ class Finding:
     code: str
     where: str
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The document of `verify --json`; findings are capped at 1,000, their count never is."""
+
+    target: str
+    verdict: Literal["passed", "failed", "not_checked"]
+    era: str | None
+    anchored: bool
+    counts: dict[str, int]
+    signatures_checked: int
+    signatures_carried: int
+    failure_count: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the verification."""
+        return {"passed": 0, "failed": SUSPECT_EXIT_CODE, "not_checked": NOT_CHECKED_EXIT_CODE}[self.verdict]
 
 
 @dataclass(frozen=True, slots=True)

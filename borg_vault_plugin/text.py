@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from borg_vault_plugin.report import Backup, Pruned, Pruning, Stored
+from borg_vault_plugin.chain.codes import MEANINGS, Code
+from borg_vault_plugin.report import Backup, Pruned, Pruning, Stored, Verified
 from borg_vault_plugin.repositories import Initialised, Listing
 
 UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -86,6 +87,23 @@ def listing_lines(listing: Listing) -> Iterator[str]:
             for one in listing.archives
         ),
     )  # fmt: skip
+
+
+def verified_lines(report: Verified) -> Iterator[str]:
+    """Tell what a verification came to: the verdict first, then what was looked at, then every finding."""
+    keys = "keys walked from a pinned one" if report.anchored else "the keys were taken from the dump itself"
+    yield f"{report.verdict.upper().replace('_', ' ')}: {report.target}" + (
+        f" (era {report.era}; {keys})" if report.verdict == "passed" else ""
+    )
+    yield from (f"  {name}.ndjson: {plural(count, 'row')}" for name, count in report.counts.items())
+    yield f"  {plural(report.signatures_checked, 'signature')} verified"
+    if report.failure_count:
+        yield f"  {plural(report.failure_count, 'finding')}:"
+    for finding in report.findings:
+        yield f"  {finding.code} at {finding.where}: {finding.detail}"
+    for code in dict.fromkeys(finding.code for finding in report.findings):
+        meaning = MEANINGS[Code(code)]
+        yield f"  {code} means: {meaning.means}. {meaning.next_step}"
 
 
 def initialised_lines(created: Iterable[Initialised]) -> Iterator[str]:
