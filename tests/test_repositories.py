@@ -152,3 +152,14 @@ def test_a_repository_is_looked_into_before_the_first_byte_is_staged(
     monkeypatch.setenv("BORG_REPO", str(tmp_path / "nowhere"))
     said = run_cli("create", exit_code=5)
     assert "snapshot of" not in said.stdout
+
+
+def test_a_current_directory_that_is_gone_is_told(
+    run_cli: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.setenv("DATABASE_URL", "postgresql:///app")
+    monkeypatch.setenv("BORG_PASSPHRASE", "x")
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert "the current directory, which is gone" in run_cli("list", exit_code=3).stderr

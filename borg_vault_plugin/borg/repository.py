@@ -59,7 +59,15 @@ class Repository:
     @property
     def directory(self) -> Path | None:
         """Where a local repository is; None for one on another host."""
-        return None if _is_remote(self.settings.path) else Path(self.settings.path).expanduser().absolute()
+        if _is_remote(self.settings.path):
+            return None
+        try:
+            return Path(self.settings.path).expanduser().absolute()
+        except FileNotFoundError:
+            raise ConfigError(
+                f"repository {self.name}: {self.settings.path} is relative to the current directory, which is gone: "
+                "change to another one"
+            ) from None
 
     def stored_bytes(self) -> int:
         """Give the size of a local repository on disk."""
