@@ -18,7 +18,7 @@ from borg_vault_plugin.database import explain
 from borg_vault_plugin.errors import ConfigError, ContendedError, Error, SourceError
 from borg_vault_plugin.side_by_side import TaskFailedError, TasksLateError, side_by_side
 from borg_vault_plugin.snapshot import Snapshot
-from borg_vault_plugin.staging import Artifact, Staging
+from borg_vault_plugin.staging import FULL, STAGING_ADVICE, Artifact, Staging
 
 if TYPE_CHECKING:
     from borg_vault_plugin.report import Backup, Finding
@@ -134,6 +134,8 @@ def _failure(name: str, error: BaseException) -> SourceError:
         return error
     if isinstance(error, Error):
         return SourceError(f"hook {name}: {error}")
+    if isinstance(error, OSError) and error.errno in FULL:
+        return SourceError(f"hook {name}: {error.strerror}: {STAGING_ADVICE}")
     return SourceError(f"hook {name} failed: {type(error).__name__}: {_in_one_line(error)}")
 
 

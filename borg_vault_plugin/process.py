@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +82,18 @@ def dying_with_us(command: Sequence[str | Path]) -> list[str]:
     return prefix + [str(word) for word in command]
 
 
+class _Child(subprocess.Popen[bytes]):
+    """A child that is ended, too, when an interruption comes while it is being started."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - what Popen takes
+        try:
+            super().__init__(*arguments, **options)
+        except BaseException:
+            if getattr(self, "pid", None) is not None:
+                end(self)
+            raise
+
+
 @contextlib.contextmanager
 def child(
     command: Sequence[str | Path],
@@ -99,7 +111,7 @@ def child(
     A session of its own keeps a terminal's Ctrl-C from reaching it before we have decided what to do.
     """
     logger.debug("run: %s", shlex.join(str(word) for word in command))
-    process = subprocess.Popen(
+    process = _Child(
         dying_with_us(command),
         env=dict(env),
         stdin=stdin,

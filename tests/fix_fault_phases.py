@@ -44,6 +44,7 @@ def verify_staging(staging):
 # What Borg is doing, by how words of its command line begin.
 BORG_PHASES = {
     "looking into the repository": ["list", "--consider-checkpoints"],
+    "beginning to store": ["create"],
     "comparing": ["list", "--json-lines"],
     "renaming": ["rename"],
     "looking at what was renamed": ["list", "--glob-archives="],

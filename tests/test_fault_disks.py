@@ -22,6 +22,7 @@ NUMBERS = re.compile(r"needs about [\d,]+ MB, but [\d,]+ MB are free: free [\d,]
 # Fills a disk once, as another program might do at that moment.
 FILLING = """
 import os, shutil
+from contextlib import suppress
 from pathlib import Path
 
 def fill(directory, but):
@@ -29,9 +30,10 @@ def fill(directory, but):
     if filled.exists():
         return
     filled.touch()
-    free = shutil.disk_usage(directory).free
     with (Path(directory) / "filler").open("wb") as filler:
-        os.posix_fallocate(filler.fileno(), 0, (free - but) // 4096 * 4096)
+        while (room := (shutil.disk_usage(directory).free - but) // 4096 * 4096) > 0:
+            with suppress(OSError):  # other hooks write, too
+                os.posix_fallocate(filler.fileno(), filler.seek(0, 2), room)
 
 @hookimpl
 def collect_artifacts(snapshot, staging):
@@ -115,6 +117,18 @@ def test_a_staging_disk_that_fills_up_ends_the_run_and_says_what_to_do(
     assert re.search(r": free .*, or ", line)
     assert [path.name for path in small_staging.path.rglob("*") if not path.is_dir()] == ["filler"]
     assert segments(repository) == before
+
+
+@pytest.mark.usefixtures("server")
+def test_a_hook_that_fills_the_staging_disk_by_its_own_means_is_told_the_same(
+    small_staging: Disk, install_plugin: InstallPlugin, run_cli: RunCli
+) -> None:
+    body = '    (staging.directory / "own.bin").write_bytes(bytes(32 << 20))\n    return []\n'
+    install_plugin(f"@hookimpl\ndef collect_artifacts(snapshot, staging):\n{body}")
+    line = only_line(run_cli("create", exit_code=4))
+    assert "No space left on device" in line
+    assert re.search(r": free .*, or ", line)
+    assert [path for path in small_staging.path.rglob("*") if not path.is_dir()] == []
 
 
 @pytest.fixture
@@ -208,9 +222,6 @@ def test_a_result_that_cannot_be_written_is_told_and_the_archive_is_whole(
     state_disk.make_room()
     names = whole_archives(repository, tmp_path)
     assert (len(names), names[0]) == (2, first)
-    run_cli("prune", "--keep", "1", exit_code=0)
-    assert '"event":"removed"' in history.read_text("utf-8").splitlines()[-1]
-    assert repository.names() == names[1:]
 
 
 def leave_room_for_one_and_a_half(history: Path) -> None:

@@ -40,7 +40,7 @@ def events(history: Path) -> list[dict[str, Any]]:
 def test_an_intent_is_written_before_borg_works_and_the_result_after_it(
     torn: Path, pause: Pause, repository: PlainRepository
 ) -> None:
-    paused = pause("storing", "--no-prune")
+    paused = pause("beginning to store", "--no-prune")
     (intended,) = events(torn)
     paused.go_on()
     paused.run.ended(0)
