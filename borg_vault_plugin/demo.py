@@ -23,6 +23,7 @@ from borg_vault_plugin.report import Backup
 from borg_vault_plugin.sample import SampleVault, VaultShape
 from borg_vault_plugin.secret import SecretReference
 from borg_vault_plugin.staging import CHECKSUMS
+from borg_vault_plugin.verify import verify
 
 RECORDS, ENTRIES_PER_RECORD, NEW_ENTRIES = 2_000, 5, 100
 CHECK_SECONDS = 60.0
@@ -144,10 +145,20 @@ def _extracted(scene: Scene, report: Backup) -> None:
     scene.lines(*checked.stdout.decode().splitlines())
     if checked.returncode:
         raise RepositoryError(f"the extracted archive is damaged: {checked.last_words()}: please report this as a bug")
+    _proved(scene, target)
+
+
+def _proved(scene: Scene, extracted: Path) -> None:
+    scene.heading("8. No Server needed to prove it")
+    scene.lines("$ borg-vault verify .")
+    report, _ = verify(extracted, era=None, anchors=(), jobs=None)
+    scene.lines(*text.verified_lines(report))
+    if report.exit_code:
+        raise SourceError("the demo's own chain does not verify: please report this as a bug")
 
 
 def _pruned(scene: Scene) -> None:
-    scene.heading("8. Old nights go, by a rule")
+    scene.heading("9. Old nights go, by a rule")
     scene.lines("$ borg-vault prune --keep 1")
     report = backup.prune(scene.settings, backup.Request(keep={"keep": 1}))
     scene.lines(*text.pruned_lines(report.pruned))

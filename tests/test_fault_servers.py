@@ -124,10 +124,11 @@ def reachable(cluster: Cluster) -> bool:
 
 # The dump of a table that is larger than what is on its way, and an export that is not.
 SESSIONS = {"dump": b"COPY public.bulk ", "chain": CHAIN}
+# A session that waits for its client cannot be cancelled before that, so that it has not been counted yet.
 CONFLICT = """
-SELECT EXISTS (SELECT FROM pg_stat_activity
-                WHERE backend_type = 'startup' AND (wait_event LIKE 'RecoveryConflict%' OR wait_event_type = 'Lock'))
-    OR EXISTS (SELECT FROM pg_stat_database_conflicts WHERE datname = '{database}' AND {column} > 0)"""
+SELECT EXISTS (SELECT FROM pg_stat_database_conflicts WHERE datname = '{database}' AND {column} > 0)
+    OR EXISTS (SELECT FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND NOT granted)
+    OR EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'startup' AND wait_event LIKE 'RecoveryConflict%')"""
 
 # What happens on the primary, and which kind of conflict that is on a standby.
 CONFLICTS = {
