@@ -43,7 +43,7 @@ ADVICE = {
     "password authentication failed": "give the right password",
     "no password supplied": "give the password in DATABASE_URL or PGPASSWORD",
     "no pg_hba.conf entry": "let this host and role in, in the server's pg_hba.conf",
-    "does not exist": "mend the name in DATABASE_URL",
+    'snapshot "': "the session that held it was ended: look at the server's log, then run again",
     "too many clients": "raise max_connections, or try again later",
     "lock timeout": "another session, often a migration, holds it: try again later, or raise database.lock_timeout",
     "permission denied": "grant SELECT on it to the backup's role",
@@ -56,6 +56,8 @@ ADVICE = {
         " (a standby that ends long queries: raise max_standby_streaming_delay on the standby, or back up the primary)"
     ),
     "timeout expired": "look at the network between here and the server",
+    'database "': "mend the name in DATABASE_URL",
+    'role "': "mend the name in DATABASE_URL",
 }
 
 KEEPALIVES = {"keepalives": "1", "keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "6"}

@@ -27,6 +27,9 @@ class _Current(logging.StreamHandler[TextIO]):
         super().__init__()
         self._name = name
 
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Go on when nobody can be told any more: a log on a full disk must not cost the backup."""
+
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = getattr(sys, self._name)
         super().emit(record)

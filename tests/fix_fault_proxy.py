@@ -29,6 +29,7 @@ BACKEND_KEY = re.compile(rb"K\x00\x00\x00\x0c(.{4})", re.DOTALL)  # protocol 3.0
 # What the sessions of a run say when they come to the part that a test is interested in.
 EXPORT = b"pg_export_snapshot()"
 DUMP = b"COPY public.audit_vault_2026_05 "
+JOINING_DUMP = b"application_name\0pg_dump"
 CHAIN = b'FROM "public"."audit_vault" v'
 REGISTRY = b"COPY (SELECT key_id"
 SURVEY = b'FROM ONLY "public"."audit_vault_2026_05"'

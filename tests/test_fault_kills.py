@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from fix_fault_phases import Gate, Pause
-from fix_fault_proxy import CHAIN, DUMP, EXPORT, SURVEY, Proxy
+from fix_fault_proxy import CHAIN, DUMP, EXPORT, JOINING_DUMP, SURVEY, Proxy
 from fix_fault_run import LeftClean, StartRun, eventually, only_line, whole_archives
 from fix_repository import PlainRepository
 from fix_vault import Vault
@@ -150,17 +150,27 @@ def test_a_borg_that_is_killed_while_it_prunes_leaves_the_new_archive(
     assert len(whole_archives(repository, tmp_path)) == 1
 
 
-@pytest.mark.parametrize("session", ["dump", "chain", "survey", "snapshot"])
+# Sessions that the server ends, by what they say, and what is held back meanwhile.
+ENDED = {
+    "dump": (DUMP, DUMP),
+    "chain": (CHAIN, CHAIN),
+    "survey": (SURVEY, SURVEY),
+    "snapshot": (EXPORT, DUMP),
+    "snapshot before the dump joins": (EXPORT, JOINING_DUMP),
+}
+
+
+@pytest.mark.parametrize("session", ENDED)
 def test_a_session_that_the_server_ends_is_no_backup(
     session: str, server: Vault, proxy: Proxy, start: StartRun, left_clean: LeftClean
 ) -> None:
-    sign = {"dump": DUMP, "chain": CHAIN, "survey": SURVEY, "snapshot": EXPORT}[session]
-    proxy.hold(DUMP if sign is EXPORT else sign, after=20)
+    sign, held = ENDED[session]
+    proxy.hold(held)
     run = start("create")
     run.until(proxy.reached.is_set, "the answer is held back")
-    backend = proxy.backend(sign)
-    assert server.value(f"SELECT pg_terminate_backend({backend}, 10000)") is True
+    assert server.value(f"SELECT pg_terminate_backend({proxy.backend(sign)}, 10000)") is True
     proxy.release()
     line = only_line(run.ended(4))
     assert "run again" in line
+    assert "DATABASE_URL" not in line
     left_clean()

@@ -24,6 +24,8 @@ from borg_vault_plugin.sample import SampleVault
 
 pytest_plugins = ("fix_server", "fix_faults")
 
+# What the other hook writes last, while the dump (the chain) is held back.
+WRITTEN = ("wrote chain/vault_key_statements.ndjson", "wrote db.dump")
 SETTINGS = {"max_connections": "30", "shared_buffers": "32MB", "autovacuum": "off"}
 
 
@@ -94,6 +96,7 @@ def began(start: StartRun, monkeypatch: pytest.MonkeyPatch) -> Began:
             proxy.hold(sign, after=MID_COPY)
             run = start("create", "--no-prune")
             run.until(proxy.reached.is_set, "the answer is held back")
+            run.until(lambda: WRITTEN[sign == CHAIN] in run.said().stdout, "all others have written what they write")
             yield run, proxy
 
     return begin
