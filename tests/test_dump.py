@@ -14,7 +14,7 @@ from fix_vault import Vault, connect, new_database
 
 from borg_vault_plugin import SourceError, check_dump
 from borg_vault_plugin.clients import Clients
-from borg_vault_plugin.cluster import Cluster
+from borg_vault_plugin.cluster import Cluster, embedded_distributions
 from borg_vault_plugin.database import source_from_url
 from borg_vault_plugin.process import run
 from borg_vault_plugin.snapshot import DumpedTable, open_session, tables_to_dump
@@ -184,8 +184,8 @@ def test_names_of_another_encoding_are_found(cluster: Cluster, tmp_path: Path) -
 
 
 def test_a_dump_of_a_newer_pg_dump_is_refused_by_an_older_pg_restore(whole: Path) -> None:
-    older = Clients(Path("/usr/lib/postgresql/15/bin"), 15, "15.0", tls=True)
-    with pytest.raises(SourceError, match=r"is not whole: pg_restore 15\.0 says: .*unsupported version"):
+    older = Clients(embedded_distributions()[0].bin, 16, "16.0", tls=False)
+    with pytest.raises(SourceError, match=r"is not whole: pg_restore 16\.0 says: .*unsupported version"):
         check_dump(whole, older, ())
 
 
