@@ -112,6 +112,11 @@ class Snapshot:
     _connections: list[Connection] = field(default_factory=list, repr=False)
     _children: list[subprocess.Popen[bytes]] = field(default_factory=list, repr=False)
 
+    @property
+    def joining_lock_timeout(self) -> timedelta:
+        """How long a session that joins the snapshot waits for a table: whoever has it waits for the snapshot."""
+        return min(self.lock_timeout, JOINING_LOCK_TIMEOUT)
+
     @functools.cached_property
     def clients(self) -> Clients:
         """The client programs that fit the server; raises PreflightError when there are none."""
@@ -155,7 +160,8 @@ class Snapshot:
             returncode = running.wait()
             messages.seek(0)
             words = messages.read()
-            if returncode and b"lock timeout" in words:
+            # pg_dump waits for its locks by means of statement_timeout, and has none afterwards.
+            if returncode and (b"lock timeout" in words or b"statement timeout" in words):
                 raise ContendedError(f"{program} of {self.source.address} waited in vain for a table: {CONTENDED}")
             if returncode:
                 how = process.ending(returncode)
@@ -188,8 +194,7 @@ class Snapshot:
         if not self.tables:
             return
         tables = ", ".join(f"ONLY {table.quoted}" for table in self.tables)
-        patience = min(self.lock_timeout, JOINING_LOCK_TIMEOUT)
-        _set_lock_timeout(connection, patience)
+        _set_lock_timeout(connection, self.joining_lock_timeout)
         try:
             connection.execute(f"LOCK TABLE {tables} IN ACCESS SHARE MODE".encode())
         except psycopg.errors.LockNotAvailable as error:

@@ -31,7 +31,7 @@ def collect_artifacts(snapshot: Snapshot, staging: Staging) -> Iterator[Artifact
 
 def arguments(snapshot: Snapshot) -> list[str]:
     """Give pg_dump's arguments: the shared snapshot; no compression, since Borg deduplicates before it compresses."""
-    milliseconds = int(snapshot.lock_timeout.total_seconds() * 1000)
+    milliseconds = int(snapshot.joining_lock_timeout.total_seconds() * 1000)
     # PostgreSQL documentation, pg_dump: the data of unlogged tables cannot be read on a standby.
     on_standby = ["--no-unlogged-table-data"] if snapshot.facts.in_recovery else []
     return [
