@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-import msgspec
-
 from borg_vault_plugin.archive import SetName, Verdict
 from borg_vault_plugin.report import Chain, Continuity, SnapshotFacts, as_json
 from borg_vault_plugin.staging import CHECKSUMS, INSTRUCTIONS, MANIFEST, Artifact, write_sealed
@@ -66,11 +64,6 @@ def seal(directory: Path, manifest: Manifest) -> Sealed:
 def checksums(files: Iterable[Artifact]) -> str:
     """Give the lines that `sha256sum -c` reads, in the order of the paths."""
     return "".join(f"{file.sha256}  {file.path}\n" for file in sorted(files, key=lambda file: file.path))
-
-
-def read_manifest(text: bytes) -> Manifest:
-    """Read a manifest again. Raises msgspec.DecodeError when it is not one."""
-    return msgspec.json.decode(text, type=Manifest)
 
 
 def restore_instructions(manifest: Manifest) -> str:
