@@ -7,6 +7,7 @@ from borg_vault_plugin.chain_export import ChainTable, Heads, export_table, expo
 from borg_vault_plugin.database import Connection
 from borg_vault_plugin.dump import check_dump
 from borg_vault_plugin.errors import SourceError
+from borg_vault_plugin.file_tree import FoundFile, files_below, output_of
 from borg_vault_plugin.hookspecs import hookimpl
 from borg_vault_plugin.properties import database_sql, read_properties, roles_sql
 from borg_vault_plugin.registry import check_registry, export_registry, refuse_private_keys
@@ -22,6 +23,7 @@ __all__ = [
     "Connection",
     "Facts",
     "Finding",
+    "FoundFile",
     "Heads",
     "Snapshot",
     "SourceError",
@@ -32,7 +34,9 @@ __all__ = [
     "export_registry",
     "export_table",
     "exported_tables",
+    "files_below",
     "hookimpl",
+    "output_of",
     "read_properties",
     "refuse_private_keys",
     "roles_sql",

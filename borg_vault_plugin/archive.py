@@ -16,9 +16,7 @@ SetName = Literal["database", "provisioning", "keys"]
 Verdict = Literal["good", "suspect", "unverified"]
 
 PARTIAL = ".partial"
-# Until there is a verifier every set is unverified, and stored under its plain name.
-SUFFIX: dict[Verdict, str] = {"good": "", "suspect": ".suspect", "unverified": ""}
-SUFFIXES = ("", ".suspect", ".unverified")
+SUFFIX: dict[Verdict, str] = {"good": "", "suspect": ".suspect", "unverified": ".unverified"}
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 TIME_PATTERN = r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z"
 TIME_GLOB = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]:[0-9][0-9]:[0-9][0-9]Z"
@@ -47,8 +45,19 @@ class Series:
 
     def owns(self, name: str) -> bool:
         """Say whether a finished archive of this name belongs to the series."""
-        pattern = f"{re.escape(self.prefix)}-{TIME_PATTERN}({'|'.join(map(re.escape, SUFFIXES))})"
+        pattern = f"{re.escape(self.prefix)}-{TIME_PATTERN}({'|'.join(map(re.escape, SUFFIX.values()))})"
         return re.fullmatch(pattern, name, re.ASCII) is not None
+
+    def is_good(self, archive: Archive) -> bool:
+        """Say whether an archive of this series is a good one: named so, and said so."""
+        return self.owns(archive.name) and archive.name.endswith("Z") and archive.verdict == "good"
+
+    def time_in(self, name: str) -> datetime:
+        """Read the snapshot's time in the name of one of our archives. Raises ValueError for another name."""
+        if not self.owns(name):
+            raise ValueError(f"{name} is no archive of {self.prefix}")
+        text = name.removeprefix(f"{self.prefix}-").partition("Z")[0]
+        return datetime.strptime(f"{text}Z", TIME_FORMAT).replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +81,10 @@ class Archive:
         return dict(word.split("=", 1) for word in self.comment.split() if "=" in word)
 
 
-def comment(verdict: Verdict, manifest_sha256: str, set_name: SetName) -> str:
-    """Describe an archive, for Borg's comment; it holds no braces, which Borg would expand."""
-    return f"verdict={verdict} manifest=sha256:{manifest_sha256} set={set_name}"
+def comment(verdict: Verdict, manifest_sha256: str, set_name: SetName, tarball: str | None = None) -> str:
+    """Describe an archive, for Borg's comment; it holds no braces, which Borg would expand.
+
+    `tarball` is the SHA-256, in hex, of what an archive was imported from.
+    """
+    imported = f" tarball=sha256:{tarball}" if tarball is not None else ""
+    return f"verdict={verdict} manifest=sha256:{manifest_sha256} set={set_name}{imported}"

@@ -11,21 +11,32 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import (
+    Field,
+    PrivateAttr,
+    ValidationError,
+)
 
+from borg_vault_plugin.archive import Series, SetName
 from borg_vault_plugin.database import Source, source_from_environment, source_from_url
 from borg_vault_plugin.errors import ConfigError
 from borg_vault_plugin.history import History
 from borg_vault_plugin.secret import SecretReference, refuse_if_others_may_write, reveal
+from borg_vault_plugin.sections import (
+    Allowed,
+    DatabaseSettings,
+    ProvisioningSet,
+    RepositorySettings,
+    Section,
+    Sets,
+    TargetSettings,
+)
 
 LABEL = re.compile(r"[A-Za-z0-9_.-]+")
-DURATION = re.compile(r"([0-9]+)\s*(s|m|h|d|w)")
-UNIT = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-DEFAULT_KEEP = 7
+SET_ENDINGS = ("-provisioning", "-keys")
 PLAIN_VARIABLES = (
     "BORG_REPO",
     "BACKUP_DIR",
@@ -36,99 +47,31 @@ PLAIN_VARIABLES = (
 )
 
 
-def _duration(value: object) -> object:
-    if isinstance(value, timedelta):
-        return value
-    match = DURATION.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError('a duration is a number and a unit, as in "90s", "5m", "26h", "7d", "4w"')
-    return timedelta(**{UNIT[match[2]]: int(match[1])})
-
-
-def _duration_text(value: timedelta) -> str:
-    return f"{value // timedelta(seconds=1)}s"
-
-
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(_duration, json_schema_input_type=Annotated[str, Field(pattern=f"^{DURATION.pattern}$")]),
-    PlainSerializer(_duration_text, return_type=str),
-]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class KeepRule(_Section):
-    """How many archives to keep; the parts add up, as in `borg prune`. At least one of them is not 0."""
-
-    keep: int | None = Field(None, ge=1, description="the newest N archives")
-    keep_daily: int | None = Field(None, ge=1, description="the last archive of each of N days")
-    keep_weekly: int | None = Field(None, ge=1, description="the last archive of each of N weeks")
-    keep_monthly: int | None = Field(None, ge=1, description="the last archive of each of N months")
-    keep_yearly: int | None = Field(None, ge=1, description="the last archive of each of N years")
-
-    def counts(self) -> dict[str, int]:
-        """Give the parts that are set, by their name in the configuration; the default rule when none is."""
-        counts = {name: getattr(self, name) for name in KeepRule.model_fields if getattr(self, name)}
-        return counts or {"keep": DEFAULT_KEEP}
-
-
-class DatabaseSettings(_Section):
-    """The database of one Server installation."""
-
-    url: SecretReference | str | None = Field(None, description="reference to the URL, or a URL without a password")
-    lock_timeout: Duration = Field(
-        timedelta(seconds=60), description="how long to wait for a table lock, behind a migration"
-    )
-    timeout: Duration = Field(timedelta(hours=12), description="how long one hook, or one answer, may take")
-    table_digests: bool = Field(
-        default=True, description="count and hash every table, so that a drill can compare them"
-    )
-
-    @model_validator(mode="after")
-    def _no_password_in_the_file(self) -> Self:
-        if isinstance(self.url, str) and source_from_url(self.url).password is not None:
-            raise ValueError('a URL with a password does not belong in the file: write url = { env = "DATABASE_URL" }')
-        return self
-
-
-class RepositorySettings(_Section):
-    """One Borg repository."""
-
-    path: str = Field(min_length=1, description="as Borg takes it: a directory, or ssh://user@host/./path")
-    passphrase: SecretReference | None = Field(None, description="reference to the passphrase")
-    compression: str = Field("zstd,3", description="as `borg create --compression` takes it")
-    lock_wait: Duration = Field(timedelta(minutes=10), description="how long to wait for the repository's lock")
-    timeout: Duration = Field(timedelta(hours=24), description="how long one Borg command may take")
-
-
-class DatabaseSet(KeepRule):
-    """Where the database's archives go and how long they are kept."""
-
-    repositories: tuple[str, ...] = Field((), description="names of repositories; empty: all of them")
-    max_age: Duration = Field(timedelta(hours=26), description="how old the last good archive may be")
-
-
-class Sets(_Section):
-    """The sets: three things that make a complete backup, each with its own place."""
-
-    database: DatabaseSet = DatabaseSet()
-
-
-class Settings(_Section):
+class Settings(Section):
     """Everything that a run needs to know; secrets are references."""
 
     label: str | None = Field(None, pattern=f"^{LABEL.pattern}$", description="name of this Server; default: database")
     state_directory: Path = Field(Path(), description="history, locks and staging; default: the user's state directory")
     staging_directory: Path | None = Field(None, description="where sets are written before Borg takes them")
     plugins: tuple[str, ...] = Field((), description="third-party plugins that may run, by entry-point name")
+    trust_anchors: tuple[Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")], ...] = Field(
+        (), description="signing keys that are trusted: SHA-256 of their SPKI; kept by you, never from a dump"
+    )
     database: DatabaseSettings = DatabaseSettings()
     repositories: dict[Annotated[str, Field(pattern=f"^{LABEL.pattern}$")], RepositorySettings] = Field(
         default_factory=dict, description="repositories by name"
     )
+    targets: dict[Annotated[str, Field(pattern=f"^{LABEL.pattern}$")], TargetSettings] = Field(
+        default_factory=dict, description="servers for `restore --to` by name"
+    )
     sets: Sets = Sets()
+    allow: tuple[Allowed, ...] = Field((), description="files that look like private keys and may be stored")
+    _assumed: bool = PrivateAttr(default=False)
+
+    @property
+    def names_repositories(self) -> bool:
+        """Whether somebody named a repository: the one that is assumed may not exist."""
+        return not self._assumed
 
     @property
     def staging_parent(self) -> Path:
@@ -143,24 +86,46 @@ class Settings(_Section):
         """Say how to reach the database; raises ConfigError when nothing does."""
         return replace(self._found_source(), timeout=self.database.timeout)
 
+    def target(self, name: str) -> Source:
+        """Say how to reach a server that archives can be restored to; raises ConfigError for an unknown name."""
+        if name not in self.targets:
+            known = ", ".join(self.targets) or "none"
+            raise ConfigError(f"there is no target named {name!r}: the configuration has {known}")
+        return replace(_source_of(self.targets[name].url, f"URL of target {name}"), timeout=self.database.timeout)
+
     def _found_source(self) -> Source:
-        if isinstance(self.database.url, str):
-            return source_from_url(self.database.url)
         if self.database.url is not None:
-            return source_from_url(reveal(self.database.url, "the database URL"))
+            return _source_of(self.database.url, "the database URL")
         found = source_from_environment(os.environ)
         if found is None:
             raise ConfigError("no database is named: set DATABASE_URL, or PGHOST and PGDATABASE, or database.url")
         return found
 
-    def label_for(self, source: Source) -> str:
+    def label_for(self, source: Source | None) -> str:
         """Give the first part of archive names; raises ConfigError when the database's name cannot serve as one."""
-        label = self.label or source.database
+        label = self.label or (source.database if source is not None else "")
+        if label.endswith(SET_ENDINGS):
+            raise ConfigError(
+                f"the label {label!r} ends like a set's name, and its archives would look like that set's: set another"
+            )
         if not LABEL.fullmatch(label):
             raise ConfigError(
                 f"the database's name {label!r} cannot be a label: set label to letters, digits, _ . or -"
             )
         return label
+
+    def series(self, set_name: SetName = "database") -> Series:
+        """Give the archives of one set of this Server; raises ConfigError when its label is not known."""
+        return Series(self.label_for(None if self.label else self.source()), set_name)
+
+    def repository_names(self, set_name: SetName) -> tuple[str, ...]:
+        """Name the repositories that a set goes to; raises ConfigError when it is not configured."""
+        return self.sets.rule(set_name).repositories or tuple(self.repositories)
+
+    def keep_rule(self, set_name: SetName, repository: str) -> dict[str, int]:
+        """Give the retention rule of a set in one repository: the repository's own, else the set's."""
+        own = self.repositories[repository]
+        return (own if own.has_counts else self.sets.rule(set_name)).counts()
 
     def repositories_named(self, names: tuple[str, ...]) -> dict[str, RepositorySettings]:
         """Give the repositories of these names, in this order; raises ConfigError for a name that is not there."""
@@ -169,6 +134,10 @@ class Settings(_Section):
                 known = ", ".join(self.repositories)
                 raise ConfigError(f"there is no repository named {name!r}: the configuration has {known}")
         return {name: self.repositories[name] for name in names or tuple(self.repositories)}
+
+
+def _source_of(url: SecretReference | str, what: str) -> Source:
+    return source_from_url(url if isinstance(url, str) else reveal(url, what))
 
 
 def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings:
@@ -185,9 +154,12 @@ def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings
         settings = Settings.model_validate(document)
     except ValidationError as error:
         raise ConfigError(f"configuration {path}: {_first_problem(error)}") from None
-    for name in settings.sets.database.repositories:
-        if name not in (settings.repositories or ("default",)):
-            raise ConfigError(f"configuration {path}: sets.database.repositories: no repository is named {name!r}")
+    for set_name, rule in settings.sets:
+        for name in rule.repositories if rule is not None else ():
+            if name not in (settings.repositories or ("default",)):
+                raise ConfigError(
+                    f"configuration {path}: sets.{set_name}.repositories: no repository is named {name!r}"
+                )
     return _completed(settings, environment)
 
 
@@ -235,9 +207,14 @@ def _completed(settings: Settings, environment: Mapping[str, str]) -> Settings:
         database = database.model_copy(update={"url": SecretReference(env="DATABASE_URL")})
     passphrase = _passphrase_from(environment)
     repositories = settings.repositories or {"default": RepositorySettings(path=_default_path(environment))}
-    return settings.model_copy(
+    sets = settings.sets
+    if sets.provisioning is None and environment.get("PROVISIONING_CONFIG_PATH"):
+        provisioning = ProvisioningSet(path=SecretReference(env="PROVISIONING_CONFIG_PATH"))
+        sets = sets.model_copy(update={"provisioning": provisioning})
+    completed = settings.model_copy(
         update={
             "database": database,
+            "sets": sets,
             "state_directory": _state_directory(settings.state_directory, environment),
             "repositories": {
                 name: repository.model_copy(update={"passphrase": repository.passphrase or passphrase})
@@ -245,6 +222,8 @@ def _completed(settings: Settings, environment: Mapping[str, str]) -> Settings:
             },
         }
     )
+    completed._assumed = not settings.repositories and not environment.get("BORG_REPO")  # noqa: SLF001 - its maker
+    return completed
 
 
 def _default_path(environment: Mapping[str, str]) -> str:

@@ -14,19 +14,30 @@ from pathlib import Path
 
 import psycopg
 
-from borg_vault_plugin import backup, process, repositories, text
+from borg_vault_plugin import backup, delivery, process, repositories, text
 from borg_vault_plugin.borg import find_borg, open_repository
 from borg_vault_plugin.cluster import Cluster, embedded_distributions, throwaway_cluster
-from borg_vault_plugin.config import DatabaseSettings, RepositorySettings, Settings
+from borg_vault_plugin.config import Settings
 from borg_vault_plugin.errors import PreflightError, RepositoryError, SourceError
+from borg_vault_plugin.rehearsal import Request, rehearse
 from borg_vault_plugin.report import Backup
 from borg_vault_plugin.sample import SampleVault, VaultShape
 from borg_vault_plugin.secret import SecretReference
+from borg_vault_plugin.sections import DatabaseSettings, RepositorySettings
 from borg_vault_plugin.staging import CHECKSUMS
+from borg_vault_plugin.verify import Request as VerifyRequest
 from borg_vault_plugin.verify import verify
 
 RECORDS, ENTRIES_PER_RECORD, NEW_ENTRIES = 2_000, 5, 100
 CHECK_SECONDS = 60.0
+# The end of the youngest record's chain, with the checkpoint that vouches for it: nothing in the database tells.
+CUT = """
+WITH last AS (
+    DELETE FROM audit_vault WHERE id = (SELECT id FROM audit_vault WHERE record_id IS NOT NULL AND chain_position > 1
+                                         ORDER BY record_id DESC, chain_position DESC LIMIT 1)
+    RETURNING record_id, chain_position)
+DELETE FROM vault_checkpoints c USING last l
+ WHERE c.record_id = l.record_id AND c.chain_position >= l.chain_position"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +89,8 @@ def tell(say: Say, *, keep_files: bool) -> None:
         second = _night(scene, "5. The second night")
         _cost(scene, first, second)
         _extracted(scene, second)
+        _drilled(scene)
+        _tampered(scene)
         _pruned(scene)
     say(Line("The end", heading=True))
     say(
@@ -103,7 +116,7 @@ def _setting(scene: Scene) -> None:
 def _night(scene: Scene, heading: str) -> Backup:
     scene.heading(heading)
     scene.lines("$ borg-vault create")
-    report = backup.create(scene.settings, backup.Request())
+    report = backup.create(scene.settings, delivery.Request())
     scene.lines(*text.backup_lines(report))
     if report.exit_code:
         raise RepositoryError(f"the demo's backup failed: {report.repositories[0].error}")
@@ -151,16 +164,45 @@ def _extracted(scene: Scene, report: Backup) -> None:
 def _proved(scene: Scene, extracted: Path) -> None:
     scene.heading("8. No Server needed to prove it")
     scene.lines("$ borg-vault verify .")
-    report, _ = verify(extracted, era=None, anchors=(), jobs=None)
+    report = verify(scene.settings, VerifyRequest(str(extracted))).report
     scene.lines(*text.verified_lines(report))
     if report.exit_code:
         raise SourceError("the demo's own chain does not verify: please report this as a bug")
 
 
+def _drilled(scene: Scene) -> None:
+    scene.heading("9. A backup that was never restored is a hope")
+    scene.lines("$ borg-vault drill --evidence evidence")
+    done = rehearse(scene.settings, Request(evidence=scene.directory / "evidence"))
+    scene.lines(*text.drill_lines(done))
+    if done.exit_code:
+        raise SourceError("the demo's archive does not pass its drill: please report this as a bug")
+    scene.lines("evidence/drill.html shows the same to an auditor.")
+
+
+def _tampered(scene: Scene) -> None:
+    scene.heading("10. Somebody rewrites history")
+    with psycopg.connect(scene.cluster.conninfo("demo")) as connection:
+        connection.execute("SET session_replication_role = replica")
+        connection.execute(CUT)
+    scene.lines(
+        "The database's superuser deletes the last entry of a chain, and the checkpoint that vouches for it. What",
+        "is left verifies, every hash and every signature. But the archive of the night before knows better.",
+        "$ borg-vault create",
+    )
+    report = backup.create(scene.settings, delivery.Request())
+    scene.lines(*text.backup_lines(report))
+    if report.verdict != "suspect":
+        raise SourceError("the demo's rewritten history was not found: please report this as a bug")
+    scene.lines("Exit code 10. It is stored all the same, beside the good archives and under a name of its own:")
+    scene.lines("$ borg-vault list")
+    scene.lines(*text.listing_lines(repositories.list_archives(scene.settings, ())))
+
+
 def _pruned(scene: Scene) -> None:
-    scene.heading("9. Old nights go, by a rule")
+    scene.heading("11. Old nights go, by a rule")
     scene.lines("$ borg-vault prune --keep 1")
-    report = backup.prune(scene.settings, backup.Request(keep={"keep": 1}))
+    report = backup.prune(scene.settings, delivery.Request(keep={"keep": 1}))
     scene.lines(*text.pruned_lines(report.pruned))
 
 

@@ -56,6 +56,12 @@ class PreflightError(Error):
     exit_code = 7
 
 
+class RefusedError(Error):
+    """What is good would be lost, and nobody has said that it may."""
+
+    exit_code = 12
+
+
 def smallest_exit_code(codes: Iterable[int]) -> int:
     """Give the exit code of a run in which several things went wrong: the smallest that is not 0."""
     return min((code for code in codes if code), default=0)
@@ -73,7 +79,7 @@ EXIT_CODES = {
     7: "preflight refused: space, versions or permissions would make the run fail",
     10: "verification failed",
     11: "could not verify",
-    12: "refused by retention safety",
+    12: "refused: what is good would be lost, by retention or by restoring an older state",
     13: "status: stale or incomplete",
     130: "interrupted (SIGINT)",
     143: "interrupted (SIGTERM)",

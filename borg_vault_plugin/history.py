@@ -6,6 +6,7 @@ from somebody else's archive. Losing the file loses the memory of what was remov
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,21 +18,58 @@ import msgspec
 
 from borg_vault_plugin.errors import ConfigError
 
-Happening = Literal["intended", "created", "removed", "swept", "verified", "drilled", "pinned", "unpinned"]
+Happening = Literal[
+    "intended",
+    "created",
+    "removing",
+    "removed",
+    "swept",
+    "verified",
+    "drilled",
+    "pinned",
+    "unpinned",
+    "found",
+    "accepted",
+    "rewound",
+    "adopted",
+    "restored",
+    "swapped",
+    "checked",
+    "attested",
+    "key_exported",
+]
+
+RESULTS: tuple[Happening, ...] = ("verified", "drilled", "checked")
+"""What other hosts can find out about archives."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One thing that happened to one archive; `repository` is Borg's id of the repository, in hex."""
+    """One thing that happened; `repository` is Borg's id of the repository, in hex, where it is about one."""
 
     time: datetime
     event: Happening
-    repository: str
     archive: str
+    repository: str = ""
     archive_id: str | None = None
     manifest: str | None = None
     verdict: str | None = None
     reason: str | None = None
-    """For a removal the rule, for a pin what its operator said."""
+    """For a removal the rule, for a pin or an acceptance what its operator said."""
+    finding: str | None = None
+    """The id of what was found or accepted; `code`, `where` and `hash` say what that is."""
+    code: str | None = None
+    where: str | None = None
+    hash: str | None = None
+    database: str | None = None
+    """The name of a database that was restored."""
+    server: str | None = None
+    """Where that is, as host:port; never a password."""
+    rpo_seconds: float | None = None
+    rto_seconds: float | None = None
+
+    def line(self) -> bytes:
+        """Give the event as its line in a history."""
+        return msgspec.json.encode(self) + b"\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +78,14 @@ class History:
 
     path: Path
 
-    def append(self, event: Event) -> None:
-        """Write one event, durably; raises ConfigError when that is impossible."""
-        line = msgspec.json.encode(event) + b"\n"
+    def append(self, *events: Event) -> None:
+        """Write events, durably; raises ConfigError when that is impossible."""
+        lines = b"".join(event.line() for event in events)
         try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             try:
-                _append_whole(descriptor, line)
+                _append_whole(descriptor, lines)
             finally:
                 os.close(descriptor)
         except OSError as error:
@@ -54,24 +93,40 @@ class History:
 
     def events(self) -> Iterator[Event]:
         """Give every event, oldest first; lines that are none (a torn one) are passed over."""
-        try:
-            lines = self.path.read_bytes().splitlines()
-        except FileNotFoundError:
-            return
-        decoder = msgspec.json.Decoder(Event)
-        for line in lines:
-            try:
-                yield decoder.decode(line)
-            except msgspec.DecodeError:
-                continue
+        with contextlib.suppress(FileNotFoundError):
+            yield from events_in(self.path.read_bytes())
+
+    def add(self, lines: bytes) -> int:
+        """Take in results from another host's history, each once; give how many were new."""
+        known = {event.line() for event in self.events()}
+        fresh = [event for event in events_in(lines) if event.event in RESULTS and event.line() not in known]
+        if fresh:
+            self.append(*fresh)
+        return len(fresh)
+
+    def last_drills(self) -> dict[tuple[str, str], datetime]:
+        """Give when each archive, by ids of repository and archive, was last drilled and passed."""
+        return {
+            (event.repository, event.archive_id): event.time
+            for event in self.events()
+            if event.event == "drilled" and event.verdict == "passed" and event.archive_id is not None
+        }
 
 
-def _append_whole(descriptor: int, line: bytes) -> None:
-    """Append all of a line or nothing, durably."""
+def events_in(data: bytes) -> Iterator[Event]:
+    """Give the events in a history's bytes."""
+    decoder = msgspec.json.Decoder(Event)
+    for line in data.splitlines():
+        with contextlib.suppress(msgspec.DecodeError):
+            yield decoder.decode(line)
+
+
+def _append_whole(descriptor: int, lines: bytes) -> None:
+    """Append all of these lines or nothing, durably."""
     size = os.fstat(descriptor).st_size
     # A line that a crash cut short must not swallow the next one.
     torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-    rest = memoryview(b"\n" + line if torn else line)
+    rest = memoryview(b"\n" + lines if torn else lines)
     try:
         while rest:
             rest = rest[os.write(descriptor, rest) :]

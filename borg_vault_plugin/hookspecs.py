@@ -6,12 +6,14 @@ A plugin is a module (or any object) behind an entry point of the group `borg_va
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import pluggy
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from borg_vault_plugin.report import Backup, Finding
     from borg_vault_plugin.snapshot import Snapshot
     from borg_vault_plugin.staging import Artifact, Staging
@@ -28,6 +30,24 @@ def collect_artifacts(snapshot: Snapshot, staging: Staging) -> Iterable[Artifact
     Called once per run, in a thread of its own beside the other plugins'. `snapshot.connection()` opens a connection
     that sees the snapshot's instant; `staging.write(path)` gives a file that is hashed while it is written. Any
     exception ends the run before Borg is started.
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def collect_provisioning(directory: Path, staging: Staging) -> Iterable[Artifact]:
+    """Write the provisioning files below a directory into staging and return (or yield) their artifacts.
+
+    Called once per run of the set `provisioning`. What looks like a private key in them ends the run.
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def collect_keys(paths: Sequence[Path], command: str | None, staging: Staging) -> Iterable[Artifact]:
+    """Write the keys, from files or from a command's output, into staging and return (or yield) their artifacts.
+
+    Called once per run of the set `keys`, unless the keys are only attested.
     """
     raise NotImplementedError
 

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Generic, TypeVar
 
-from borg_vault_plugin.archive import SetName, Verdict
-from borg_vault_plugin.report import Chain, Continuity, SnapshotFacts, as_json
+import msgspec
+
+from borg_vault_plugin.archive import SUFFIX, SetName, Verdict
+from borg_vault_plugin.chain.readlog import TreeHead
+from borg_vault_plugin.chain.source import NotCheckedError, open_regular
+from borg_vault_plugin.report import Backup, Chain, Continuity, Origin, Pruned, SnapshotFacts, Stored, as_json
 from borg_vault_plugin.staging import CHECKSUMS, INSTRUCTIONS, MANIFEST, Artifact, write_sealed
 from borg_vault_plugin.survey import Survey
 
 FORMAT = 1
 PROGRAM = "borg-vault-plugin"
+LARGEST_BYTES = 256 << 20
+VERDICTS: dict[Verdict, str] = {
+    "good": "When this archive was made, every chain verified and extended the\narchive before it.",
+    "suspect": "SUSPECT: when this archive was made, something in it contradicted\nitself or the archive before it; "
+    "manifest.json lists what.",
+    "unverified": "NOT VERIFIED: when this archive was made, something could not be\nchecked; manifest.json says why.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +47,50 @@ class Manifest:
     chain: Chain
     continuity: Continuity
     survey: Survey
+    read_logs: tuple[TreeHead, ...] = ()
+    """The tree over all leaves of each read log, in the era's own hashing."""
+    origin: Origin | msgspec.UnsetType = msgspec.UNSET
+    """Where an imported set comes from."""
+
+    @property
+    def time(self) -> datetime:
+        """The instant of the snapshot."""
+        return self.snapshot.time
+
+    def report(
+        self, seconds: dict[str, float], stored: tuple[Stored, ...] = (), pruned: tuple[Pruned, ...] = ()
+    ) -> Backup:
+        """Report on this set and on what became of it."""
+        return Backup(
+            archive=self.archive,
+            verdict=self.verdict,
+            repositories=stored,
+            artifacts=self.artifacts,
+            counts=self.counts,
+            chain=self.chain,
+            continuity=self.continuity,
+            snapshot=self.snapshot,
+            pruned=pruned,
+            seconds=seconds,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FilesManifest:
+    """The manifest of a set that is files: provisioning, or keys."""
+
+    format: int
+    program: str
+    label: str
+    set: SetName
+    archive: str
+    verdict: Verdict
+    time: datetime
+    origin: str
+    """Where the files come from."""
+    revision: str | None
+    """Of a checkout."""
+    artifacts: tuple[Artifact, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +105,56 @@ class Sealed:
         return {file.path: file.size for file in self.files}
 
 
+AnyManifest = TypeVar("AnyManifest", Manifest, FilesManifest)
+Readable = TypeVar("Readable")
+
+
+@dataclass(frozen=True, slots=True)
+class Staged(Generic[AnyManifest]):
+    """What a run staged: the manifest and every file, sealed."""
+
+    manifest: AnyManifest
+    sealed: Sealed
+    directory: Path
+
+
 def program_version() -> str:
     """Give this program's name and version."""
     return f"borg-vault {version(PROGRAM)}"
 
 
-def seal(directory: Path, manifest: Manifest) -> Sealed:
+def read_manifest(directory: Path) -> tuple[Manifest, str]:
+    """Read the manifest of a sealed database set; give it with its SHA-256 in hex. Raises NotCheckedError."""
+    return _read(directory, Manifest)
+
+
+def read_any_manifest(directory: Path) -> tuple[Manifest | FilesManifest, str]:
+    """Read the manifest of a set of any kind; give it with its SHA-256 in hex. Raises NotCheckedError."""
+    kind, _ = _read(directory, _Kind)
+    return _read(directory, Manifest) if kind.set == "database" else _read(directory, FilesManifest)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    set: SetName
+
+
+def _read(directory: Path, kind: type[Readable]) -> tuple[Readable, str]:
+    with open_regular(directory / MANIFEST) as file:
+        data = file.read(LARGEST_BYTES + 1)
+    if len(data) > LARGEST_BYTES:
+        raise NotCheckedError(f"{MANIFEST} is longer than {LARGEST_BYTES} bytes")
+    try:
+        return msgspec.json.decode(data, type=kind), hashlib.sha256(data).hexdigest()
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise NotCheckedError(f"{MANIFEST} cannot be read: {error}") from error
+
+
+def seal(directory: Path, manifest: Manifest | FilesManifest) -> Sealed:
     """Write manifest, instructions and checksums into staging; nothing may be added afterwards."""
     described = write_sealed(directory, MANIFEST, as_json(manifest) + "\n")
-    instructions = write_sealed(directory, INSTRUCTIONS, restore_instructions(manifest))
+    told = restore_instructions(manifest) if isinstance(manifest, Manifest) else files_instructions(manifest)
+    instructions = write_sealed(directory, INSTRUCTIONS, told)
     files = (*manifest.artifacts, described, instructions)
     sums = write_sealed(directory, CHECKSUMS, checksums(files))
     return Sealed((*files, sums), described.sha256)
@@ -66,6 +165,25 @@ def checksums(files: Iterable[Artifact]) -> str:
     return "".join(f"{file.sha256}  {file.path}\n" for file in sorted(files, key=lambda file: file.path))
 
 
+def files_instructions(manifest: FilesManifest) -> str:
+    """Tell how to get at the files of a set with plain borg."""
+    revision = f"Revision: {manifest.revision}\n" if manifest.revision else ""
+    return f"""\
+{manifest.archive}
+
+The set {manifest.set} of {manifest.label}, as it was at {manifest.time:%Y-%m-%d %H:%M:%S} UTC.
+From: {manifest.origin}
+{revision}
+To get it without borg-vault:
+
+    borg extract REPOSITORY::{manifest.archive}
+    sha256sum -c {CHECKSUMS}
+
+A working Server needs three things, each with a backup of its own: its database, the customer-held encryption keys
+with the Server's .env, and the provisioning files.
+"""
+
+
 def restore_instructions(manifest: Manifest) -> str:
     """Tell how to restore this archive with plain borg and PostgreSQL's own programs, and what it does not hold."""
     database, archive, major = (
@@ -73,24 +191,27 @@ def restore_instructions(manifest: Manifest) -> str:
         manifest.archive,
         manifest.snapshot.server_version.split(".")[0],
     )
-    checked = "" if manifest.chain.verdict == "passed" else "The chain was not verified when this archive was made.\n"
+    checked, paths = VERDICTS[manifest.verdict], {artifact.path for artifact in manifest.artifacts}
+    roles = "    psql --file=roles.sql postgres\n" if "roles.sql" in paths else ""
+    heads = "; chain-heads.ndjson names the last entry of each" if "chain-heads.ndjson" in paths else ""
     return f"""\
 {archive}
 
 Database {database} of a PostgreSQL {manifest.snapshot.server_version} server, as it was at
 {manifest.snapshot.time:%Y-%m-%d %H:%M:%S} UTC. Chain heads: {manifest.chain.chains} chains, {manifest.chain.entries}
-entries; chain-heads.ndjson names the last entry of each. {checked} To restore it without borg-vault, with Borg 1.4 and
-the programs of PostgreSQL {major}:
+entries{heads}. {checked}
 
-    borg extract REPOSITORY::{archive}
+To restore it without borg-vault, with Borg 1.4 and the programs of PostgreSQL {major}:
+
+    borg extract REPOSITORY::{archive}{SUFFIX[manifest.verdict]}
     sha256sum -c {CHECKSUMS}
-    psql --file=roles.sql postgres
-    createdb NEW_DATABASE
+{roles}    createdb NEW_DATABASE
     pg_restore --exit-on-error --dbname=NEW_DATABASE db.dump
 
 pg_restore must be of major {major}. Restore into a new database beside the live one, look at it, then rename.
-roles.sql makes the roles that are missing, without passwords; with --no-owner none are needed. database.sql tells
-the database's own encoding, locale, settings and privileges. Tablespaces must exist first, or add --no-tablespaces.
+roles.sql makes the roles that are missing, without passwords; with --no-owner none are needed. psql can be told to
+start programs: where others can write to the repository, read roles.sql before you run it. database.sql tells the
+database's own encoding, locale, settings and privileges. Tablespaces must exist first, or add --no-tablespaces.
 
 What this archive does NOT contain, and what a working Server needs as well:
   - the customer-held encryption keys: without them encrypted records stay unreadable;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-BUILT_IN = ("database-dump", "key-registry", "audit-chain")
+BUILT_IN = ("database-dump", "key-registry", "audit-chain", "provisioning-files", "key-files")
 BESIDE = "table-digests"  # no plugin: what counts the tables while the plugins write
 Beside = TypeVar("Beside")
 
@@ -77,6 +77,26 @@ def collect(
             raise SourceError(f"hook {name} wrote nothing: a hook that has nothing to add must not be configured")
     artifacts = [artifact for found in results.values() for artifact in cast(list[Artifact], found)]
     return sorted(artifacts, key=lambda artifact: artifact.path), other
+
+
+def collect_files(
+    manager: pluggy.PluginManager, hook: str, staging: Staging, arguments: Mapping[str, object]
+) -> list[Artifact]:
+    """Let every plugin that knows this set write its files, one after the other, and give them sorted by path.
+
+    Raises SourceError that names the plugin.
+    """
+    artifacts: list[Artifact] = []
+    for impl in getattr(manager.hook, hook).get_hookimpls():
+        view = replace(staging, producer=impl.plugin_name)
+        try:
+            answers = _only(manager, hook, impl.plugin)(staging=view, **arguments)
+            artifacts += [_checked(artifact) for answer in answers for artifact in answer]
+        except (Exception, SystemExit) as error:
+            raise _failure(impl.plugin_name, error) from error
+    if not artifacts:
+        raise SourceError(f"there is nothing to store: {hook} of {', '.join(BUILT_IN[-2:])} found no file")
+    return sorted(artifacts, key=lambda artifact: artifact.path)
 
 
 def verify(manager: pluggy.PluginManager, staging: Staging) -> tuple[Finding, ...]:

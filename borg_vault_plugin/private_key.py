@@ -16,6 +16,7 @@ BASE64 = re.compile(r"[A-Za-z0-9+/_-]{60,}")
 HEXADECIMAL = re.compile(r"\\x((?:[0-9a-fA-F]{2}){40,})")  # bytea as PostgreSQL prints it
 SMALLEST_KEY_BYTES = 40  # Ed25519 in PKCS#8 has 48
 HEADER_CHARACTERS = 8
+LONGEST_TEXT = 90_000  # of a SEQUENCE whose length has two octets
 
 
 def private_key_in(value: object) -> str | None:
@@ -62,7 +63,7 @@ def _der_candidates(text: str) -> Iterator[bytes]:
     for run in BASE64.finditer(joined):
         # The first byte of a SEQUENCE, 0x30, makes an M; a name may stand right before it.
         for start in (place for place, letter in enumerate(run[0]) if letter == "M"):
-            yield from _sequence(run[0][start:])
+            yield from _sequence(run[0][start : start + LONGEST_TEXT])
 
 
 def _sequence(text: str) -> Iterator[bytes]:

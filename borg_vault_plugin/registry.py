@@ -60,6 +60,10 @@ def check_registry(lines: Iterable[str]) -> Iterator[Finding]:
         return
     for number, row in enumerate(reader, start=1):
         if len(row) != len(COLUMNS) or not is_public_key(row[1]):
-            yield Finding(
-                "REGISTRY_KEY_UNREADABLE", f"vault-public-keys.csv, row {number}", "public_key is no SPKI in base64"
-            )
+            yield Finding("REGISTRY_KEY_UNREADABLE", _place(row, number), "public_key is no SPKI in base64")
+
+
+def _place(row: list[str], number: int) -> str:
+    """Name a row by its key, since its number changes with every new key."""
+    named = len(row) == len(COLUMNS) and row[0].isprintable() and row[0]
+    return f"vault-public-keys.csv, {f'key {row[0]}' if named else f'row {number}'}"

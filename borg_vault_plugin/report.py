@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
 import msgspec
 
-from borg_vault_plugin.archive import Verdict
+from borg_vault_plugin.archive import SetName, Verdict
 from borg_vault_plugin.chain_export import TABLES
-from borg_vault_plugin.errors import RepositoryError, smallest_exit_code
+from borg_vault_plugin.errors import RefusedError, RepositoryError, smallest_exit_code
 from borg_vault_plugin.snapshot import Facts
 from borg_vault_plugin.staging import Artifact
 
 Action = Literal["keep", "spare", "remove"]
 SUSPECT_EXIT_CODE, NOT_CHECKED_EXIT_CODE = 10, 11
+VERDICT_EXIT_CODES: dict[Verdict, int] = {"good": 0, "suspect": SUSPECT_EXIT_CODE, "unverified": NOT_CHECKED_EXIT_CODE}
 CheckVerdict = Literal["passed", "failed", "not_checked", "not_applicable"]
 
 
@@ -40,6 +42,17 @@ class Finding:
     code: str
     where: str
     detail: str
+    hash: str | msgspec.UnsetType = msgspec.UNSET
+    """The stored hash of the row that it is about, where that has one."""
+    accepted: str | msgspec.UnsetType = msgspec.UNSET
+    """Why an operator has accepted it."""
+    id: str = field(init=False)
+    """What stands for exactly this finding: made of code, place and hash (without one: detail); 16 hex digits."""
+
+    def __post_init__(self) -> None:
+        """Give it its id."""
+        identity = "\0".join((self.code, self.where, self.detail if self.hash is msgspec.UNSET else self.hash))
+        object.__setattr__(self, "id", hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:16])
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +67,10 @@ class Verified:
     signatures_checked: int
     signatures_carried: int
     failure_count: int
+    """Those that nobody has accepted."""
     findings: tuple[Finding, ...]
+    files: int | msgspec.UnsetType = msgspec.UNSET
+    """How many files were compared with a manifest; only there when there is one."""
 
     @property
     def exit_code(self) -> int:
@@ -74,6 +90,20 @@ class Chain:
     signatures_carried: int = 0
     accepted: int = 0
     findings: tuple[Finding, ...] = ()
+    """The first 1,000, those that are accepted among them."""
+    failure_count: int | msgspec.UnsetType = msgspec.UNSET
+    """All that nobody has accepted, where there are any."""
+    reason: str | msgspec.UnsetType = msgspec.UNSET
+    """Why it was not checked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rewind:
+    """An older state that an operator did restore, so that history is compared with that."""
+
+    archive: str
+    time: datetime
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +113,9 @@ class Continuity:
     previous: str | None = None
     verdict: CheckVerdict = "not_checked"
     findings: tuple[Finding, ...] = ()
+    reason: str | msgspec.UnsetType = msgspec.UNSET
+    """Why it was not checked."""
+    rewind: Rewind | msgspec.UnsetType = msgspec.UNSET
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +131,15 @@ class SnapshotFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """The tarball that a set was imported from: the file's name, its SHA-256 in hex, and what its metadata said."""
+
+    file: str
+    sha256: str
+    metadata: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Pruned:
     """What retention did in one repository."""
 
@@ -106,6 +148,10 @@ class Pruned:
     spared: tuple[str, ...] = ()
     error: str | msgspec.UnsetType = msgspec.UNSET
     """Only there when retention failed."""
+    refused: tuple[Finding, ...] | msgspec.UnsetType = msgspec.UNSET
+    """Archives that history does not explain: only there when they stopped retention."""
+    skipped: str | msgspec.UnsetType = msgspec.UNSET
+    """Why there is no retention here; only there when there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +174,7 @@ class Pruning:
     @property
     def exit_code(self) -> int:
         """The exit code of the run: 0 when every repository was pruned."""
-        return _repository_exit_code(self.pruned)
+        return smallest_exit_code([_repository_exit_code(self.pruned), _refusal_exit_code(self.pruned)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +194,48 @@ class Backup:
 
     @property
     def exit_code(self) -> int:
-        """The exit code of the run: 0 when every repository stored a set that is not suspect, and was pruned."""
-        suspect = SUSPECT_EXIT_CODE if self.verdict == "suspect" else 0
-        return smallest_exit_code([_repository_exit_code((*self.repositories, *self.pruned)), suspect])
+        """The exit code of the run: 0 when every repository stored a good set, and was pruned; a rehearsal has none."""
+        verdict = VERDICT_EXIT_CODES[self.verdict] if self.artifacts else 0
+        return smallest_exit_code([files_exit_code(self.repositories, self.pruned), verdict])
+
+
+@dataclass(frozen=True, slots=True)
+class FilesBackup:
+    """The document of `create --set provisioning --json`, and of `keys`."""
+
+    archive: str
+    set: SetName
+    verdict: Verdict
+    repositories: tuple[Stored, ...]
+    artifacts: tuple[Artifact, ...]
+    revision: str | None
+    pruned: tuple[Pruned, ...]
+    seconds: dict[str, float]
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the run: 0 when every repository stored the set, and was pruned."""
+        return files_exit_code(self.repositories, self.pruned)
+
+
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """The document of `create --set keys --json` when the keys are attested to be where they should."""
+
+    set: SetName
+    attested: datetime | None
+    """None in a rehearsal."""
+    command: str
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the run."""
+        return 0
+
+
+def files_exit_code(stored: tuple[Stored, ...], pruned: tuple[Pruned, ...]) -> int:
+    """Give the exit code of what happened in repositories."""
+    return smallest_exit_code([_repository_exit_code((*stored, *pruned)), _refusal_exit_code(pruned)])
 
 
 def snapshot_facts(facts: Facts) -> SnapshotFacts:
@@ -172,17 +257,19 @@ def chain_counts(artifacts: tuple[Artifact, ...]) -> dict[str, int]:
     return {name: rows[path] or 0 for name, path in paths.items() if path in rows}
 
 
-def staged_chain(artifacts: tuple[Artifact, ...], findings: tuple[Finding, ...]) -> Chain:
-    """Describe a staged chain; without a verifier it is not checked, unless a plugin found something."""
+def staged_chain(artifacts: tuple[Artifact, ...]) -> Chain:
+    """Describe a staged chain that nobody has checked yet."""
     counts = chain_counts(artifacts)
     heads = next((artifact.rows for artifact in artifacts if artifact.path == "chain-heads.ndjson"), None)
     return Chain(
         era="v2" if "vault_key_statements" in counts else "v1",
         chains=heads or 0,
         entries=counts.get("audit_vault", 0),
-        verdict="failed" if findings else "not_checked",
-        findings=findings,
     )
+
+
+def _refusal_exit_code(pruned: tuple[Pruned, ...]) -> int:
+    return RefusedError.exit_code if any(one.refused for one in pruned) else 0
 
 
 def _repository_exit_code(outcomes: tuple[Stored | Pruned, ...]) -> int:

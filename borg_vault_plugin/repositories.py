@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
-from borg_vault_plugin.archive import Series
+from borg_vault_plugin.archive import Archive
 from borg_vault_plugin.borg import Repository, open_repository
 from borg_vault_plugin.config import Settings
-from borg_vault_plugin.errors import ConfigError, UsageError
+from borg_vault_plugin.errors import ConfigError, RepositoryError, UsageError
+from borg_vault_plugin.history import Event
+from borg_vault_plugin.split import refuse_together
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +26,8 @@ class Initialised:
     path: str
     id: str
     key_file: Path
+    created: bool = True
+    """False: it was there, and only its key was exported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +51,8 @@ class Listing:
 
 
 def open_repositories(settings: Settings, names: tuple[str, ...], *, pass_fds: Iterable[int] = ()) -> list[Repository]:
-    """Open the named repositories, or all that the database set goes to; raises ConfigError, PreflightError."""
-    chosen = settings.repositories_named(names or settings.sets.database.repositories)
+    """Open the named repositories, or all of the configuration; raises ConfigError, PreflightError."""
+    chosen = settings.repositories_named(names)
     fds = tuple(pass_fds)
     return [open_repository(name, repository, pass_fds=fds) for name, repository in chosen.items()]
 
@@ -58,6 +62,7 @@ def initialise(settings: Settings, names: tuple[str, ...], encryption: str, key_
 
     Raises UsageError when one key file is named for several repositories, RepositoryError when one exists already.
     """
+    refuse_together(settings)
     repositories = open_repositories(settings, names)
     if key_file is not None and len(repositories) > 1:
         raise UsageError("--key-out names one file, but there are several repositories: choose one with -r")
@@ -67,20 +72,49 @@ def initialise(settings: Settings, names: tuple[str, ...], encryption: str, key_
 def _initialise(settings: Settings, repository: Repository, encryption: str, key_file: Path | None) -> Initialised:
     if key_file is not None and key_file.exists():
         raise ConfigError(f"key file {key_file} exists already: name another one with --key-out")
-    repository.create(encryption)
+    there = key_file is not None and _is_there(repository)
+    if not there:  # of a repository that is there, only the key is exported
+        repository.create(encryption)
     repository_id = repository.id()
     path = key_file or settings.state_directory / "keys" / f"{repository.name}-{repository_id[:12]}.key"
     repository.export_key(path)
-    return Initialised(repository.name, repository.settings.path, repository_id, path.absolute())
+    if repository_id not in path.read_text("utf-8", "replace").partition("\n")[0]:
+        raise RepositoryError(
+            f"the key exported to {path} is not that of repository {repository.name}: run `borg check`"
+        )
+    now, place = datetime.now(UTC), str(path.absolute())
+    exported = Event(time=now, event="key_exported", repository=repository_id, archive=repository.name, where=place)
+    settings.history().append(exported)
+    return Initialised(repository.name, repository.settings.path, repository_id, path.absolute(), not there)
+
+
+def _is_there(repository: Repository) -> bool:
+    try:
+        repository.id()
+    except RepositoryError:
+        return False
+    return True
 
 
 def list_archives(settings: Settings, names: tuple[str, ...]) -> Listing:
     """List our archives in the named repositories, or in all; raises RepositoryError when one cannot be read."""
-    series = Series(settings.label_for(settings.source()), "database")
-    found = [
-        Listed(archive.name, archive.id, repository.name, archive.time, archive.verdict, None, archive.original_size)
-        for repository in open_repositories(settings, names)
-        for archive in repository.described_archives(glob=f"{series.prefix}-*")
-        if series.owns(archive.name)
-    ]
+    drills = settings.history().last_drills()
+    series = [settings.series(name) for name in settings.sets.configured]
+    found: list[Listed] = []
+    for repository in open_repositories(settings, names or _used(settings)):
+        inventory = repository.described_archives(glob=f"{settings.series().label}-*")
+        ours = (archive for archive in inventory.archives if any(one.owns(archive.name) for one in series))
+        found += (_listed(repository, one, drills.get((inventory.repository_id, one.id))) for one in ours)
     return Listing(tuple(sorted(found, key=lambda one: (one.time, one.name, one.repository))))
+
+
+def _used(settings: Settings) -> tuple[str, ...]:
+    """Name every repository that a set goes to, each once."""
+    names = (name for set_name in settings.sets.configured for name in settings.repository_names(set_name))
+    return tuple(dict.fromkeys(names))
+
+
+def _listed(repository: Repository, archive: Archive, drilled: datetime | None) -> Listed:
+    return Listed(
+        archive.name, archive.id, repository.name, archive.time, archive.verdict, drilled, archive.original_size
+    )

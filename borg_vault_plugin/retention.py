@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
 
 from borg_vault_plugin.archive import Archive, Series
 from borg_vault_plugin.borg import Repository
@@ -53,14 +54,16 @@ def apply(repository: Repository, series: Series, keep: Mapping[str, int], histo
     removed = planned.names("remove")
     if not removed:
         return
+    going = [archive for archive in planned.archives if archive.name in removed]
+    # Said before it is done: whoever is killed in between must not suspect a stranger.
+    history.append(*(_removal("removing", planned.repository_id, archive, keep) for archive in going))
     if planned.names("spare"):
         repository.delete(removed)
     else:
         repository.prune(series.glob, keep)
-    for archive in planned.archives:
-        if archive.name in removed:
-            logger.info("removed %s from %s", archive.name, repository.name)
-            history.append(_removal(planned.repository_id, archive, keep))
+    for archive in going:
+        logger.info("removed %s from %s", archive.name, repository.name)
+        history.append(_removal("removed", planned.repository_id, archive, keep))
     repository.compact()
 
 
@@ -79,8 +82,9 @@ def protections(archives: Iterable[Archive], events: Iterable[Event], repository
         elif event.event == "unpinned":
             reasons.pop(event.archive_id, None)
     reasons |= {archive_id: LAST_EVENTS[event] for event, archive_id in last.items()}
-    if present:
-        reasons[max(present.values(), key=lambda archive: (archive.time, archive.name)).id] = "newest good"
+    good = [archive for archive in present.values() if archive.verdict == "good"] or list(present.values())
+    if good:
+        reasons[max(good, key=lambda archive: (archive.time, archive.name)).id] = "newest good"
     return reasons
 
 
@@ -104,10 +108,12 @@ def _fate(repository: str, archive: Archive, kept_by: str | None, protected: str
     return Fate(repository, archive.name, "remove", "no rule keeps it")
 
 
-def _removal(repository_id: str, archive: Archive, keep: Mapping[str, int]) -> Event:
+def _removal(
+    happening: Literal["removing", "removed"], repository_id: str, archive: Archive, keep: Mapping[str, int]
+) -> Event:
     return Event(
         time=datetime.now(UTC),
-        event="removed",
+        event=happening,
         repository=repository_id,
         archive=archive.name,
         archive_id=archive.id,

@@ -9,18 +9,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pluggy
 import psycopg
 
 from borg_vault_plugin import plugins
-from borg_vault_plugin.archive import Series, Verdict
-from borg_vault_plugin.config import DatabaseSettings
+from borg_vault_plugin.archive import Series
 from borg_vault_plugin.database import Connection, Source, answering, explain
 from borg_vault_plugin.errors import ContendedError, SourceError
-from borg_vault_plugin.manifest import FORMAT, Manifest, Sealed, program_version, seal
+from borg_vault_plugin.gate import Judgement, Rules, judge
+from borg_vault_plugin.key_scan import refuse_private_keys_in
+from borg_vault_plugin.manifest import FORMAT, Manifest, Staged, program_version, seal
 from borg_vault_plugin.preflight import Estimate
 from borg_vault_plugin.progress import Progress
-from borg_vault_plugin.report import Continuity, Finding, chain_counts, snapshot_facts, staged_chain
+from borg_vault_plugin.report import Origin, chain_counts, snapshot_facts
+from borg_vault_plugin.sections import Allowed, DatabaseSettings
 from borg_vault_plugin.snapshot import Facts, Snapshot, open_snapshot
 from borg_vault_plugin.staging import Artifact, Staging, check_complete, staging_failures
 from borg_vault_plugin.stopwatch import Stopwatch
@@ -32,15 +35,6 @@ SET_DIRECTORY = "set"
 
 
 @dataclass(frozen=True, slots=True)
-class Staged:
-    """What a run staged: the manifest and every file, sealed."""
-
-    manifest: Manifest
-    sealed: Sealed
-    directory: Path
-
-
-@dataclass(frozen=True, slots=True)
 class Written:
     """What the hooks wrote from one snapshot, and what was counted beside it."""
 
@@ -48,6 +42,7 @@ class Written:
     pg_dump: str
     artifacts: tuple[Artifact, ...]
     survey: Survey
+    origin: Origin | msgspec.UnsetType = msgspec.UNSET
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,25 +56,42 @@ class Stage:
     private: Path
     lock: int
     estimate: Estimate
+    rules: Rules
     progress: Progress
+    allow: tuple[Allowed, ...] = ()
+    """Files of third-party hooks that may look like private keys."""
 
 
-def stage(stage: Stage, watch: Stopwatch) -> Staged:
-    """Write a set from one snapshot, look at it, and seal it. Raises SourceError, PreflightError."""
+def stage(stage: Stage, watch: Stopwatch) -> Staged[Manifest]:
+    """Write a set from one snapshot, judge it, and seal it. Raises SourceError, PreflightError."""
     directory = stage.private / SET_DIRECTORY
     staging = Staging(directory, "borg-vault", stage.estimate.by_path(), stage.progress)
     with watch.phase("stage"), staging_failures(directory):
-        try:
-            written = _write(stage, staging)
-        except ContendedError as error:
-            logger.info("%s; starting over", error)
-            shutil.rmtree(directory)
-            written = _write(stage, staging)
+        written = write_set(stage, staging)
     with watch.phase("verify"), staging_failures(directory):
-        findings = plugins.verify(stage.manager, staging)
-        check_complete(directory, written.artifacts)
-        manifest = _manifest(stage.series, written, findings)
-        return Staged(manifest, seal(directory, manifest), directory)
+        return seal_set(stage, staging, written)
+
+
+def write_set(stage: Stage, staging: Staging) -> Written:
+    """Let the hooks write from one snapshot; start over once when a migration came between. Raises SourceError."""
+    try:
+        return _write(stage, staging)
+    except ContendedError as error:
+        logger.info("%s; starting over", error)
+        shutil.rmtree(staging.directory)
+        return _write(stage, staging)
+
+
+def seal_set(stage: Stage, staging: Staging, written: Written) -> Staged[Manifest]:
+    """Judge what the hooks wrote, and seal it with its verdict. Raises SourceError."""
+    builtin = plugins.BUILT_IN
+    others = [artifact for artifact in written.artifacts if artifact.producer not in builtin]
+    refuse_private_keys_in(staging.directory, others, stage.allow)
+    findings = plugins.verify(stage.manager, staging)
+    judgement = judge(staging.directory, written.artifacts, findings, stage.rules, stage.progress)
+    check_complete(staging.directory, written.artifacts)
+    manifest = describe(stage.series, written, judgement)
+    return Staged(manifest, seal(staging.directory, manifest), staging.directory)
 
 
 def _write(stage: Stage, staging: Staging) -> Written:
@@ -126,20 +138,22 @@ def _surveying(snapshot: Snapshot) -> Iterator[Connection]:
         raise SourceError(f"the survey of database {snapshot.facts.database} failed: {explain(error)}") from error
 
 
-def _manifest(series: Series, written: Written, findings: tuple[Finding, ...]) -> Manifest:
-    verdict: Verdict = "suspect" if findings else "unverified"
+def describe(series: Series, written: Written, judgement: Judgement) -> Manifest:
+    """Make the manifest of a set that was judged."""
     return Manifest(
         format=FORMAT,
         program=program_version(),
         label=series.label,
         set=series.set_name,
         archive=series.name(written.facts.time),
-        verdict=verdict,
+        verdict=judgement.verdict,
         snapshot=snapshot_facts(written.facts),
         clients=f"pg_dump {written.pg_dump}",
         artifacts=written.artifacts,
         counts=chain_counts(written.artifacts),
-        chain=staged_chain(written.artifacts, findings),
-        continuity=Continuity(),
+        chain=judgement.chain,
+        continuity=judgement.continuity,
         survey=written.survey,
+        read_logs=judgement.read_logs,
+        origin=written.origin,
     )

@@ -12,6 +12,7 @@ import errno
 import hashlib
 import logging
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -119,7 +120,8 @@ def checked_path(path: str) -> PurePosixPath:
     """Check that a path is relative, plain, and not one of the names that sealing uses; raises SourceError."""
     pure = PurePosixPath(path)
     plain = path == str(pure) and not pure.is_absolute() and ".." not in pure.parts and path.isprintable()
-    if not plain or path in (".", *OURS) or any(part.startswith(".") for part in pure.parts):
+    hidden = pure.parts[:1] and pure.parts[0].startswith(".")
+    if not plain or path in (".", *OURS) or hidden or re.fullmatch(r"\..*\.partial", pure.name):
         raise SourceError(f"artifact path {path!r} is not a plain path below staging: a hook must stay inside")
     return pure
 

@@ -15,9 +15,9 @@ from borg_vault_plugin.archive import PARTIAL, SUFFIX, Series, comment
 from borg_vault_plugin.borg import CHECKPOINT, Inventory, Repository, Storing
 from borg_vault_plugin.errors import RepositoryError
 from borg_vault_plugin.history import Event, Happening, History
+from borg_vault_plugin.manifest import FilesManifest, Manifest, Staged
 from borg_vault_plugin.progress import Progress, unseen
-from borg_vault_plugin.report import Stored
-from borg_vault_plugin.stage import Staged
+from borg_vault_plugin.report import Origin, Stored
 from borg_vault_plugin.stopwatch import seconds_since
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def sweep(repository: Repository, series: Series, inventory: Inventory, history:
 def store(
     repository: Repository,
     repository_id: str,
-    staged: Staged,
+    staged: Staged[Manifest] | Staged[FilesManifest],
     *,
     options: tuple[str, ...],
     history: History,
@@ -67,12 +67,18 @@ def _is_leftover(series: Series, name: str) -> bool:
     return bool(partial) and series.owns(whole) and (not rest or CHECKPOINT.fullmatch(rest) is not None)
 
 
-def _store_whole(repository: Repository, staged: Staged, options: tuple[str, ...], progress: Progress) -> Stored:
+def _store_whole(
+    repository: Repository,
+    staged: Staged[Manifest] | Staged[FilesManifest],
+    options: tuple[str, ...],
+    progress: Progress,
+) -> Stored:
     begun = time.monotonic()
     manifest, expected = staged.manifest, staged.sealed.sizes()
     partial = manifest.archive + PARTIAL
-    described = comment(manifest.verdict, staged.sealed.manifest_sha256, manifest.set)
-    storing = Storing(partial, manifest.snapshot.time, described, staged.directory, tuple(sorted(expected)), options)
+    tarball = manifest.origin.sha256 if isinstance(manifest.origin, Origin) else None
+    described = comment(manifest.verdict, staged.sealed.manifest_sha256, manifest.set, tarball)
+    storing = Storing(partial, manifest.time, described, staged.directory, tuple(sorted(expected)), options)
     with progress(f"store in {repository.name}", sum(expected.values())) as advance:
         sizes = repository.store(storing, None if progress is unseen else advance)
     if repository.listing(partial) != expected:

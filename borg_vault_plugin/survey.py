@@ -41,9 +41,13 @@ SELECT n.nspname, c.relname, c.relkind::text, c.relpersistence::text, c.relispop
  ORDER BY 1, 2"""
 
 EXTENSIONS = "SELECT extname, extversion FROM pg_extension ORDER BY 1"
+# The database's own is called default there as well; before PostgreSQL 15 nobody noted its version.
 COLLATIONS = """
 SELECT collname, collversion FROM pg_collation WHERE collversion IS NOT NULL
    AND (oid >= 16384 OR EXISTS (SELECT FROM pg_attribute WHERE attcollation = pg_collation.oid AND attrelid >= 16384))
+ UNION ALL
+SELECT 'default', to_jsonb(d)->>'datcollversion' FROM pg_database d
+ WHERE datname = current_database() AND to_jsonb(d)->>'datcollversion' IS NOT NULL
  ORDER BY 1"""
 
 

@@ -93,6 +93,10 @@ CREATE FOREIGN DATA WRAPPER nothing;
 CREATE SERVER nowhere FOREIGN DATA WRAPPER nothing;
 CREATE FOREIGN TABLE public.elsewhere (a integer) SERVER nowhere;
 CREATE TEMPORARY TABLE passing (a integer);
+CREATE TABLE public.large (doc jsonb);
+INSERT INTO public.large SELECT jsonb_object_agg(n::text, md5(n::text)) FROM generate_series(1, 110000) n;
+SELECT lo_from_bytea(4711, '\x00ff'), lo_from_bytea(4712, convert_to(repeat('größe', 10000), 'UTF8')), lo_create(4713);
+COMMENT ON LARGE OBJECT 4712 IS E'two\nlines';
 """
 XML_TABLE = "CREATE TABLE public.papers (paper xml); INSERT INTO public.papers VALUES ('<a b=\"c\"/>'), ('<x>é</x>')"
 EXTENSIONS = ("hstore", "citext", "vector")
@@ -218,6 +222,8 @@ def grants(database: str) -> list[str]:
         f"REVOKE ALL ON DATABASE {quoted(database)} FROM PUBLIC",
         f"GRANT CONNECT, TEMPORARY ON DATABASE {quoted(database)} TO {quoted(READER)}",
         f"GRANT CREATE ON DATABASE {quoted(database)} TO {quoted(GROUP)} WITH GRANT OPTION",
+        f"GRANT SELECT ON LARGE OBJECT 4711 TO {quoted(READER)}",
+        f"ALTER LARGE OBJECT 4713 OWNER TO {quoted(OWNER)}",
     ]
 
 

@@ -58,9 +58,10 @@ class PlainRepository:
         for name in names:
             self.borg("create", "--files-cache=disabled", f"::{name}", "passwd", cwd=Path("/etc"))
 
-    def add_at(self, time: str, name: str) -> None:
+    def add_at(self, time: str, name: str, *, comment: str = "") -> None:
         """Store an archive of a given time."""
-        self.borg("create", f"--timestamp={time}", "--files-cache=disabled", f"::{name}", "passwd", cwd=Path("/etc"))
+        options = [f"--timestamp={time}", f"--comment={comment}", "--files-cache=disabled"]
+        self.borg("create", *options, f"::{name}", "passwd", cwd=Path("/etc"))
 
     def read(self, archive: str, path: str) -> bytes:
         """Give the content of one file in an archive."""

@@ -63,6 +63,19 @@ def latest_vault(latest_cluster: Cluster, latest_template: SampleVault) -> Itera
 
 
 @pytest.fixture(scope="session")
+def latest_older_template(latest_cluster: Cluster) -> SampleVault:
+    """The vault of the first era, loaded into the newest cluster."""
+    return template_of(latest_cluster, "v1")
+
+
+@pytest.fixture
+def latest_older_vault(latest_cluster: Cluster, latest_older_template: SampleVault) -> Iterator[Vault]:
+    """A vault of the first era on the newest PostgreSQL, the test's own."""
+    with copied(latest_cluster, "v1", latest_older_template) as vault:
+        yield vault
+
+
+@pytest.fixture(scope="session")
 def repository_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty encrypted repository, to be copied."""
     directory = tmp_path_factory.mktemp("repository")

@@ -18,7 +18,8 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from borg_vault_plugin.chain.verification import Verification, verify_directory
+from borg_vault_plugin.chain.proved import Proved
+from borg_vault_plugin.chain.verification import Past, Verification, verify_directory
 from borg_vault_plugin.sample import RegisteredKey, Rows, SampleVault, VaultShape, write_rows
 from borg_vault_plugin.sample.envelope import sealed
 from borg_vault_plugin.sample.keys import Algorithm, SigningKey, fingerprint, signing_key
@@ -114,10 +115,11 @@ class Tampered:
         )
         self.rows.vault_signing_keys.append(msgspec.structs.replace(row, **columns))
 
-    def verify(self, directory: Path, **options: Any) -> Verification:
-        """Write the vault and verify it."""
+    def verify(self, directory: Path, *, carried: Proved | None = None, **options: Any) -> Verification:
+        """Write the vault and verify it; what is `carried` need not be verified again."""
         write_rows(directory, self.rows)
-        return verify_directory(directory, **{"jobs": 1, **options})
+        past = None if carried is None else Past(carried.secret, proved=carried)
+        return verify_directory(directory, **{"jobs": 1, "past": past, **options})
 
 
 def resealed(row: Any, change: Callable[[Header, Content], object], signer: SigningKey | None) -> bytes:

@@ -56,7 +56,7 @@ REFUSED = {
     ),
     "a URL with a password": (
         "[database]\nurl = 'postgresql://app:hunter2@db/app'",
-        'database: a URL with a password does not belong in the file: write url = { env = "DATABASE_URL" }',
+        'database.url: a URL with a password does not belong in the file: write url = { env = "DATABASE_URL" }',
     ),
     "a conninfo with a password": ("[database]\nurl = 'host=db password=hunter2'", "a URL with a password"),
     "a repository of no name": ("[sets.database]\nrepositories = ['nas']", "no repository is named 'nas'"),

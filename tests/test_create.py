@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from fix_cli import RunCli, RunCommand
-from fix_repository import PlainRepository
+from fix_repository import PlainRepository, announce
 from fix_vault import Vault
 
 pytest_plugins = ("fix_server",)
@@ -80,7 +80,7 @@ def test_a_dump_is_not_compressed_inside(server: Vault, repository: PlainReposit
 
 def test_a_success_is_told_on_standard_output_alone(server: Vault, run_command: RunCommand) -> None:
     said = run_command("create", exit_code=0).stdout
-    assert re.search(rf"^{server.database}-\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\dZ: nothing was verified", said, re.MULTILINE)
+    assert re.search(rf"^{server.database}-\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\dZ: GOOD$", said, re.MULTILINE)
     assert re.search(r"^  default: .* stored, .* of it new", said, re.MULTILINE)
     assert "era v2" in said
 
@@ -100,10 +100,12 @@ def test_a_dry_run_stores_and_removes_nothing(server: Vault, repository: PlainRe
     assert repository.names() == old
 
 
-def test_a_server_without_key_statements_is_of_the_first_era(server: Vault, run_cli: RunCli) -> None:
-    server.execute("SET agledger.allow_audit_drop = 'on'; DROP TABLE vault_key_statements")
+def test_a_server_without_key_statements_is_of_the_first_era(
+    latest_older_vault: Vault, repository: PlainRepository, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    announce(monkeypatch, latest_older_vault, repository)
     document = run_cli("create", "--json", "--no-prune", exit_code=0).document
-    assert document["chain"]["era"] == "v1"
+    assert (document["chain"]["era"], document["verdict"]) == ("v1", "good")
     assert list(document["counts"]) == CHAIN_FILES[:5]
     assert len(document["artifacts"]) == len(PATHS) - 1
 
@@ -129,11 +131,15 @@ def test_nothing_is_left_in_staging(run_cli: RunCli, tmp_path: Path) -> None:
     assert [path for path in staging.rglob("*") if not path.is_dir()] == []
 
 
-def test_an_entry_nested_a_thousand_levels_deep_is_stored(server: Vault, run_cli: RunCli) -> None:
+def test_an_entry_nested_a_thousand_levels_deep_is_stored_though_nobody_can_verify_it(
+    server: Vault, repository: PlainRepository, run_cli: RunCli
+) -> None:
     deep = "(repeat('{\"a\":', 1500) || '1' || repeat('}', 1500))::jsonb"
     server.execute(
         "INSERT INTO audit_vault (id, record_id, entry_type, payload, payload_hash, chain_position, cose_sign1,"
         f" actor_key_id, actor_role, actor_owner_id, created_at) SELECT gen_random_uuid(), gen_random_uuid(), 'DEEP',"
         f" {deep}, repeat('0', 64), 1, 'x', gen_random_uuid(), 'agent', gen_random_uuid(), '2026-05-02Z'"
     )
-    run_cli("create", "--no-prune", exit_code=0)
+    document = run_cli("create", "--no-prune", "--json", exit_code=11).document
+    assert "nested deeper than 200 levels" in document["chain"]["reason"]
+    assert repository.names() == [document["archive"] + ".unverified"]

@@ -32,6 +32,11 @@ def exactly(**properties: Schema) -> Schema:
     }
 
 
+def perhaps(schema: Schema, **optional: Schema) -> Schema:
+    """Give the schema of an object that may have these properties as well, after the others."""
+    return schema | {"properties": schema["properties"] | optional}
+
+
 def listing(items: Schema) -> Schema:
     return {"type": "array", "items": items}
 
@@ -40,7 +45,8 @@ def nullable(schema: Schema) -> Schema:
     return {"anyOf": [schema, {"type": "null"}]}
 
 
-FINDING = exactly(code=TEXT, where=TEXT, detail=TEXT)
+FINDING_ID: Schema = {"type": "string", "pattern": "^[0-9a-f]{16}$"}
+FINDING = perhaps(exactly(code=TEXT, where=TEXT, detail=TEXT, id=FINDING_ID), hash=TEXT, accepted=TEXT)
 STORED = exactly(
     repository=TEXT,
     status={"enum": ["stored", "failed", "would_store"]},
@@ -51,6 +57,7 @@ STORED = exactly(
     seconds=SECONDS,
     error=nullable(TEXT),
 )
+REWIND = exactly(archive=TEXT, time=INSTANT, reason=TEXT)
 PRUNED = exactly(repository=TEXT, removed=listing(NAME), spared=listing(NAME))
 FAILED_TO_PRUNE = exactly(repository=TEXT, removed=listing(NAME), spared=listing(NAME), error=nullable(TEXT))
 CREATE = exactly(
@@ -59,17 +66,23 @@ CREATE = exactly(
     repositories=listing(STORED),
     artifacts=listing(exactly(path=TEXT, size=COUNT, sha256=DIGEST, producer=TEXT, rows=nullable(COUNT))),
     counts={"type": "object", "additionalProperties": COUNT},
-    chain=exactly(
-        era={"enum": ["v1", "v2"]},
-        chains=COUNT,
-        entries=COUNT,
-        verdict=VERDICT,
-        signatures_checked=COUNT,
-        signatures_carried=COUNT,
-        accepted=COUNT,
-        findings=listing(FINDING),
+    chain=perhaps(
+        exactly(
+            era={"enum": ["v1", "v2"]},
+            chains=COUNT,
+            entries=COUNT,
+            verdict=VERDICT,
+            signatures_checked=COUNT,
+            signatures_carried=COUNT,
+            accepted=COUNT,
+            findings=listing(FINDING),
+        ),
+        failure_count=COUNT,
+        reason=TEXT,
     ),
-    continuity=exactly(previous=nullable(NAME), verdict=VERDICT, findings=listing(FINDING)),
+    continuity=perhaps(
+        exactly(previous=nullable(NAME), verdict=VERDICT, findings=listing(FINDING)), reason=TEXT, rewind=REWIND
+    ),
     snapshot=exactly(
         id=TEXT,
         time=INSTANT,
@@ -118,6 +131,7 @@ def test_create_list_and_prune_print_their_documents(
     created = run_cli("create", "--json", exit_code=0).document
     conforms(created, CREATE)
     assert order(created, CREATE)
+    assert created["verdict"] == "good"
     listed = run_cli("list", "--json", exit_code=0).document
     conforms(listed, LIST)
     assert [one["name"] for one in listed["archives"]] == repository.names()
@@ -135,7 +149,7 @@ def test_retention_that_went_well_tells_what_it_removed_and_spared_and_no_more(r
 
 
 @pytest.mark.usefixtures("server")
-def test_an_unverified_chain_is_never_called_good(run_cli: RunCli) -> None:
+def test_a_rehearsed_backup_is_never_called_good(run_cli: RunCli) -> None:
     created = run_cli("create", "--dry-run", "--json", exit_code=0).document
     conforms(created, CREATE)
     assert created["chain"]["verdict"] == "not_checked"

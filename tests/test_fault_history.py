@@ -50,7 +50,7 @@ def test_an_intent_is_written_before_borg_works_and_the_result_after_it(
     assert [intended["event"], created["event"]] == ["intended", "created"]
     assert intended["archive"] == created["archive"] == archive["name"]
     assert created["archive_id"] == archive["id"]
-    assert archive["comment"] == f"verdict=unverified manifest=sha256:{intended['manifest']} set=database"
+    assert archive["comment"] == f"verdict=good manifest=sha256:{intended['manifest']} set=database"
     assert intended["manifest"] == created["manifest"]
 
 

@@ -17,10 +17,10 @@ from fix_repository import PlainRepository
 from fix_vault import Vault, role, url_of
 
 from borg_vault_plugin.borg import SEGMENT_BYTES, Repository, find_borg
-from borg_vault_plugin.config import RepositorySettings
 from borg_vault_plugin.database import source_from_url
 from borg_vault_plugin.errors import PreflightError
 from borg_vault_plugin.preflight import FLOOR_BYTES, Estimate, check_repository_space, check_source, check_space
+from borg_vault_plugin.sections import RepositorySettings
 
 pytest_plugins = ("fix_server", "fix_backed_up")
 

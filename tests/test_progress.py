@@ -91,7 +91,14 @@ def test_quiet_leaves_the_result_and_nothing_else(tmp_path: Path) -> None:
     stdout, shown = run_on_terminal(tmp_path, "-q", "create", "--no-prune")
     assert shown == b""
     said = stdout.decode()
-    assert re.match(r"server-\d+-20.*\n  1\d artifacts, .*\n  default: .* stored, .*\n  [\d.]+ s\n$", said)
+    lines = [
+        r"server-\d+-20.*",
+        r"  1\d artifacts, .*",
+        "  chain passed: .*",
+        "  continuity: .*",
+        "  default: .* stored, .*",
+    ]
+    assert re.match("\n".join([*lines, r"  [\d.]+ s\n$"]), said)
 
 
 def test_an_error_on_a_terminal_is_one_plain_line(

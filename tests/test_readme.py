@@ -43,7 +43,7 @@ def test_every_command_stands_in_the_table_of_commands() -> None:
     named = set(re.findall(r"`borg-vault ([a-z-]+)`", section("Commands")))
     assert {
         str(command.name or command.callback.__name__) for command in app.registered_commands if command.callback
-    } | {"config"} == named
+    } | {str(group.name) for group in app.registered_groups} == named
 
 
 def test_every_subcommand_of_config_is_named() -> None:

@@ -30,7 +30,7 @@ def full_template(repository_template: Path, tmp_path_factory: pytest.TempPathFa
     for name in FOREIGN:
         repository.add_at("2026-04-01T00:00:00", name)
     for name in OURS:
-        repository.add_at(name.removeprefix("prod-").removesuffix("Z"), name)
+        repository.add_at(name.removeprefix("prod-").removesuffix("Z"), name, comment="verdict=good")
     return repository.path
 
 
@@ -87,6 +87,16 @@ def test_the_file_gives_the_rule_and_the_command_line_overrides_it(run_cli: RunC
     for words, removed in ((["--keep", "8"], OURS[:1]), ([], OURS[:6])):
         pruned = run_cli("prune", "-n", *words, "--json", exit_code=0).document["pruned"]
         assert pruned[0]["removed"] == removed
+
+
+def test_a_newer_archive_that_nobody_calls_good_leaves_the_newest_good_one_where_it_is(
+    full: PlainRepository, run_cli: RunCli
+) -> None:
+    other = "prod-2026-06-01T01:00:00Z"
+    full.add_at("2026-06-01T01:00:00", other)
+    told = run_cli("prune", "--keep", "1", "--json", exit_code=0).document
+    assert (told["pruned"][0]["removed"], told["pruned"][0]["spared"]) == (OURS[:-1], OURS[-1:])
+    assert full.names() == sorted([OURS[-1], other, *FOREIGN])
 
 
 @pytest.mark.parametrize("option", ["--keep", "--keep-daily", "--keep-weekly", "--keep-monthly", "--keep-yearly"])

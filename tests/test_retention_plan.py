@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 
 from borg_vault_plugin.archive import Archive, Series
 from borg_vault_plugin.borg import Repository, find_borg
-from borg_vault_plugin.config import RepositorySettings
 from borg_vault_plugin.history import Event, History
 from borg_vault_plugin.retention import plan, protections
+from borg_vault_plugin.sections import RepositorySettings
 
 pytest_plugins = ("fix_server",)
 
@@ -71,7 +71,7 @@ def archives(repository_template: Path, tmp_path_factory: pytest.TempPathFactory
     shutil.copytree(repository_template, directory / "repository")
     repository = PlainRepository(directory / "repository", directory / "base")
     for time, name in zip(TIMES, OURS, strict=True):
-        repository.add_at(time, name)
+        repository.add_at(time, name, comment="verdict=good")
     for name in FOREIGN:
         repository.add_at("2024-01-01T12:00:00", name)
     return repository
@@ -136,9 +136,11 @@ def happening(number: int, what: tuple[Happened, str, str | None], *, repository
     )
 
 
-def expected_protections(names: list[str], happened: Iterable[tuple[str, str, str | None]]) -> dict[str, set[str]]:
+def expected_protections(
+    names: list[str], good: list[str], happened: Iterable[tuple[str, str, str | None]]
+) -> dict[str, set[str]]:
     """Say in the most obvious way why each archive must stay; names sort as their times do."""
-    why: dict[str, set[str]] = {max(names): {"newest good"}} if names else {}
+    why: dict[str, set[str]] = {max(good or names): {"newest good"}} if names else {}
     events = [(event, name, verdict) for event, name, verdict in happened if name in names]
     for event, words in (("verified", "last verified"), ("drilled", "last drilled")):
         went_well = [name for other, name, verdict in events if other == event and verdict in (None, "good", "passed")]
@@ -152,12 +154,20 @@ def expected_protections(names: list[str], happened: Iterable[tuple[str, str, st
 
 
 @settings(deadline=None)
-@given(present=st.sets(st.sampled_from(OURS)), happened=happenings)
-def test_what_must_never_go_follows_from_history(present: set[str], happened: list[tuple[Happened, int, Any]]) -> None:
+@given(present=st.sets(st.sampled_from(OURS)), good=st.sets(st.sampled_from(OURS)), happened=happenings)
+def test_what_must_never_go_follows_from_history_and_from_what_archives_say(
+    present: set[str], good: set[str], happened: list[tuple[Happened, int, Any]]
+) -> None:
     names = [*OURS, "prod-2020-01-01T00:00:00Z"]
     events = [(event, names[number], verdict) for event, number, verdict in happened]
     stored = [
-        Archive(name, f"id of {name}", datetime.fromisoformat(name.removeprefix("prod-")), "") for name in present
+        Archive(
+            name,
+            f"id of {name}",
+            datetime.fromisoformat(name.removeprefix("prod-")),
+            "verdict=good manifest=sha256:00 set=database" if name in good else "",
+        )
+        for name in present
     ]
     told = [
         happening(number, event, repository="here", archive_id=f"id of {event[1]}")
@@ -166,7 +176,7 @@ def test_what_must_never_go_follows_from_history(present: set[str], happened: li
     elsewhere = [
         happening(99, ("pinned", name, None), repository="elsewhere", archive_id=f"id of {name}") for name in names
     ]
-    why = expected_protections(sorted(present), events)
+    why = expected_protections(sorted(present), sorted(present & good), events)
     found = protections(stored, itertools.chain(elsewhere, told, elsewhere), "here")
     assert set(found) == {f"id of {name}" for name in why}
     for name, reasons in why.items():
@@ -196,7 +206,7 @@ def test_what_goes_and_what_is_spared_is_what_plain_borg_would_prune(
     assert removed | spared == borg_would_prune(archives, keep)
     assert removed | spared | kept == set(OURS)
     assert len(planned.fates) == len(OURS)
-    protected = set(expected_protections(OURS, events))
+    protected = set(expected_protections(OURS, OURS, events))
     assert not removed & protected
     assert spared == protected - kept
     assert OURS[-1] in kept

@@ -8,10 +8,10 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 from borg_vault_plugin import process
-from borg_vault_plugin.archive import Archive
 from borg_vault_plugin.borg.answers import (
     NOT_ENCRYPTED_AND_NEW,
     Answer,
@@ -28,10 +28,10 @@ from borg_vault_plugin.borg.answers import (
 )
 from borg_vault_plugin.borg.arguments import Storing, create_arguments, keep_options
 from borg_vault_plugin.borg.program import Borg, environment, find_borg, readable_once
-from borg_vault_plugin.config import RepositorySettings
 from borg_vault_plugin.errors import ConfigError, PreflightError, RepositoryError
 from borg_vault_plugin.progress import Advance
 from borg_vault_plugin.secret import reveal
+from borg_vault_plugin.sections import RepositorySettings
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Repository:
         if _is_remote(self.settings.path):
             return None
         try:
-            return Path(self.settings.path).expanduser().absolute()
+            return Path(self.settings.path.removeprefix("file://")).expanduser().absolute()
         except FileNotFoundError:
             raise ConfigError(
                 f"repository {self.name}: {self.settings.path} is relative to the current directory, which is gone: "
@@ -119,10 +119,11 @@ class Repository:
             )
         return Inventory(document.repository.id, tuple(entry.archive() for entry in document.archives))
 
-    def described_archives(self, *, glob: str) -> list[Archive]:
+    def described_archives(self, *, glob: str) -> Inventory:
         """List archives with their original sizes."""
         answer = self._run("cannot be listed", "info", "--json", f"--glob-archives={glob}")
-        return [entry.archive() for entry in answer.document(ListDocument).archives]
+        document = answer.document(ListDocument)
+        return Inventory(document.repository.id, tuple(entry.archive() for entry in document.archives))
 
     def store(self, storing: Storing, advance: Advance | None = None) -> Sizes:
         """Store files as one archive, telling `advance` how many bytes were read.
@@ -165,6 +166,11 @@ class Repository:
     def prune(self, glob: str, keep: Mapping[str, int]) -> None:
         """Let Borg prune."""
         self._run("cannot be pruned", "prune", f"--glob-archives={glob}", *keep_options(keep))
+
+    def check(self, longest: timedelta | None = None) -> None:
+        """Let Borg check everything or, for so long at most, go on with the segments where the last check stopped."""
+        some = ["--repository-only", f"--max-duration={longest.total_seconds():.0f}"] if longest is not None else []
+        self._run("does not pass Borg's check", "check", *some)
 
     def compact(self) -> None:
         """Free the space of what was deleted."""
@@ -224,4 +230,4 @@ def open_repository(name: str, settings: RepositorySettings, *, pass_fds: Iterab
 
 def _is_remote(path: str) -> bool:
     """Borg's rule: a scheme other than file, or host:path (Borg 1.4 documentation, Repository URLs)."""
-    return "://" in path or ":" in path.partition("/")[0]
+    return not path.startswith("file://") and ("://" in path or ":" in path.partition("/")[0])

@@ -21,6 +21,7 @@ from borg_vault_plugin.chain.entries import (
     Fault,
     Proof,
     binary,
+    hash_of,
     is_unnamed,
     known_key,
     shown,
@@ -62,7 +63,7 @@ def check_checkpoint(
     if isinstance(judged, Proof):
         return judged, None
     place = f"vault_checkpoints, chain {shown(chain_of(row, context.era))}, position {shown(row.chain_position)}"
-    return None, Finding(judged.code, place, judged.detail)
+    return None, Finding(judged.code, place, judged.detail, hash_of(row.payload_hash))
 
 
 def _judged(row: CheckpointRow, entry_hash: object, context: Context, proved: Container[str]) -> Fault | Proof:

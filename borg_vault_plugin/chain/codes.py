@@ -65,6 +65,19 @@ class Code(StrEnum):
     CONTINUITY_CHAIN_MISSING = auto()
     CONTINUITY_CHAIN_SHORTENED = auto()
     CONTINUITY_CHAIN_REWRITTEN = auto()
+    CONTINUITY_READ_LOG_REWRITTEN = auto()
+    CONTINUITY_KEY_MISSING = auto()
+    CONTINUITY_KEY_CHANGED = auto()
+    CONTINUITY_KEY_REVIVED = auto()
+    CONTINUITY_COUNT_FELL = auto()
+    SET_FILE_MISSING = auto()
+    SET_FILE_CHANGED = auto()
+    SET_FILE_UNKNOWN = auto()
+    SET_CHECKSUMS_DIFFER = auto()
+    RETENTION_ARCHIVE_MISSING = auto()
+    RETENTION_ARCHIVE_CHANGED = auto()
+    RETENTION_ARCHIVE_FUTURE = auto()
+    RETENTION_ARCHIVE_UNKNOWN = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +95,11 @@ COMPARE_KEYS = "Compare the key registry with the last good archive and with the
 ASK_SIGNER = "Find out which process wrote this row without a key, and compare it with the last good archive."
 UPGRADE = "Verify with a version that knows this algorithm; until then nothing is known about what the key signed."
 WITNESSES = "Keep all copies, and ask the holders of earlier tree heads which of them they were given."
+REWOUND = (
+    "If you restored an older state, say so with `accept-rewind`; if not, history was rewritten: keep all archives."
+)
+EXPLAIN = "Find out who can write to the repository; when it is explained, `accept` it, and retention goes on."
+FETCH_AGAIN = "Extract the archive again and compare; if it says so again, run `borg check` on the repository."
 ANCHOR = "Check the pinned fingerprint; if it is right, treat whatever this key signed as not proven."
 
 MEANINGS: dict[Code, Meaning] = {
@@ -143,7 +161,22 @@ MEANINGS: dict[Code, Meaning] = {
     Code.CHAIN_KEY_WINDOW_DRIFT: Meaning("the registry gives a key another window than the signed one", COMPARE_KEYS),
     Code.REGISTRY_COLUMNS: Meaning("the registry's CSV does not have its six columns", TAKE_WHOLE),
     Code.REGISTRY_KEY_UNREADABLE: Meaning("a registered key is no public key", COMPARE_KEYS),
-    Code.CONTINUITY_CHAIN_MISSING: Meaning("a chain of the archive before is not there any more", COMPARE),
-    Code.CONTINUITY_CHAIN_SHORTENED: Meaning("a chain ends before the head that the archive before proved", COMPARE),
-    Code.CONTINUITY_CHAIN_REWRITTEN: Meaning("a chain has another entry at the archived head's position", COMPARE),
+    Code.CONTINUITY_CHAIN_MISSING: Meaning("a chain of the archive before is not there any more", REWOUND),
+    Code.CONTINUITY_CHAIN_SHORTENED: Meaning("a chain ends before the head that the archive before proved", REWOUND),
+    Code.CONTINUITY_CHAIN_REWRITTEN: Meaning("a chain has another entry at the archived head's position", REWOUND),
+    Code.CONTINUITY_READ_LOG_REWRITTEN: Meaning(
+        "a read log does not begin with the leaves that were archived", REWOUND
+    ),
+    Code.CONTINUITY_KEY_MISSING: Meaning("a key of the archive before is not in the registry any more", COMPARE_KEYS),
+    Code.CONTINUITY_KEY_CHANGED: Meaning("a key has another public key or algorithm than it had", COMPARE_KEYS),
+    Code.CONTINUITY_KEY_REVIVED: Meaning("a key that was retired is active again", COMPARE_KEYS),
+    Code.CONTINUITY_COUNT_FELL: Meaning("a table of the vault has fewer rows than it had", REWOUND),
+    Code.SET_FILE_MISSING: Meaning("a file that the manifest lists is not there", FETCH_AGAIN),
+    Code.SET_FILE_CHANGED: Meaning("a file has another size or digest than the manifest says", FETCH_AGAIN),
+    Code.SET_FILE_UNKNOWN: Meaning("a file that the manifest does not list", FETCH_AGAIN),
+    Code.SET_CHECKSUMS_DIFFER: Meaning("SHA256SUMS does not say what the manifest says", FETCH_AGAIN),
+    Code.RETENTION_ARCHIVE_MISSING: Meaning("an archive of ours is gone, and no run of this host removed it", EXPLAIN),
+    Code.RETENTION_ARCHIVE_CHANGED: Meaning("an archive of ours was replaced by another one of its name", EXPLAIN),
+    Code.RETENTION_ARCHIVE_FUTURE: Meaning("an archive is dated in the future, where it would outlive others", EXPLAIN),
+    Code.RETENTION_ARCHIVE_UNKNOWN: Meaning("an archive has a name of ours, and no run of this host made it", EXPLAIN),
 }

@@ -83,7 +83,7 @@ def check_entry(row: EntryRow, state: ChainState, context: Context) -> tuple[Cha
     )
     if isinstance(judged, Proof):
         return after, None
-    return after, Finding(judged.code, where(state.chain_key, after.position), judged.detail)
+    return after, Finding(judged.code, where(state.chain_key, after.position), judged.detail, hash_of(row.payload_hash))
 
 
 def where(chain_key: str, position: int) -> str:
@@ -95,6 +95,11 @@ def shown(value: object) -> str:
     """Print a value from a dump for people: whatever it holds, on one line, and not without end."""
     text = value if isinstance(value, str) and value.isprintable() and value else repr(value)
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+
+
+def hash_of(column: object) -> str | msgspec.UnsetType:
+    """Give a stored hash for a finding, if it is a text that a report can show."""
+    return shown(column) if isinstance(column, str) else msgspec.UNSET
 
 
 def binary(column: object) -> bytes | None:

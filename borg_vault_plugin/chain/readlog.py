@@ -11,7 +11,7 @@ era's tree); (3) what was signed is what the row says; (4) to (7) as for leaves.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from borg_vault_plugin.chain.entries import (
     Fault,
     Proof,
     binary,
+    hash_of,
     is_unnamed,
     known_key,
     shown,
@@ -30,7 +31,7 @@ from borg_vault_plugin.chain.entries import (
 )
 from borg_vault_plugin.chain.envelope import UNSIGNED_KEY_ID, Envelope, decode, to_be_signed
 from borg_vault_plugin.chain.keys import verify_signature
-from borg_vault_plugin.chain.rows import HeadRow, ReadRow
+from borg_vault_plugin.chain.rows import Era, HeadRow, ReadRow
 from borg_vault_plugin.chain.times import milliseconds
 from borg_vault_plugin.chain.tree import leaf_hash, roots_at
 from borg_vault_plugin.report import Finding
@@ -47,6 +48,18 @@ class ReadLogCounts:
     """Heads that carry a witness's signature, which nobody can verify from the dump."""
     checked: int = 0
     """Signatures of leaves and heads that were verified and are valid."""
+    trees: tuple[TreeHead, ...] = ()
+    """The tree over all leaves of each org as they are stored, whether they pass or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class TreeHead:
+    """The tree over the first leaves of one org's read log."""
+
+    org: str
+    size: int
+    root: str
+    """In hex, of the era's own tree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +100,11 @@ def check_read_log(
     genuine, forks = split_forks(heads)
     yield from forks
     orgs = _orgs(leaves, genuine)
-    checked = 0
+    checked, trees = 0, list[TreeHead]()
     for org in orgs:
-        checked += yield from _check_org(org, context)
+        checked += yield from _check_org(org, context, trees)
     witnessed = sum(head.witness_signature is not None for head in heads)
-    return ReadLogCounts(len(orgs), len(leaves), len(heads), witnessed, checked)
+    return ReadLogCounts(len(orgs), len(leaves), len(heads), witnessed, checked, tuple(trees))
 
 
 def split_forks(heads: Iterable[HeadRow]) -> tuple[list[HeadRow], list[Finding]]:
@@ -100,37 +113,54 @@ def split_forks(heads: Iterable[HeadRow]) -> tuple[list[HeadRow], list[Finding]]
     genuine, forks = [], []
     for head in heads:
         sized = _is_integer(head.tree_size)
-        first = roots.setdefault((_org_name(head), head.tree_size), head.root_hash) if sized else head.root_hash
+        first = roots.setdefault((org_name(head), head.tree_size), head.root_hash) if sized else head.root_hash
         if first == head.root_hash:
             genuine.append(head)
         else:
             detail = f"root {shown(head.root_hash)}, an earlier head of this size has {shown(first)}"
-            forks.append(Finding(Code.TENANT_CHECKPOINT_FORK, _head_place(head), detail))
+            forks.append(Finding(Code.TENANT_CHECKPOINT_FORK, _head_place(head), detail, hash_of(head.root_hash)))
     return genuine, forks
 
 
 def _orgs(leaves: Iterable[ReadRow], heads: Iterable[HeadRow]) -> list[Org]:
     orgs: defaultdict[str, Org] = defaultdict(Org)
     for leaf in leaves:
-        orgs[_org_name(leaf)].leaves.append(leaf)
+        orgs[org_name(leaf)].leaves.append(leaf)
     for head in heads:
-        orgs[_org_name(head)].heads.append(head)
+        orgs[org_name(head)].heads.append(head)
     return list(orgs.values())
 
 
-def _check_org(org: Org, context: Context) -> Generator[Finding, None, int]:
+def _check_org(org: Org, context: Context, trees: list[TreeHead]) -> Generator[Finding, None, int]:
     """Check one org's leaves and, if they all pass, its heads; return how many signatures were verified."""
     state, digests, checked = LeafState(), list[bytes](), 0
     for row in sorted(org.leaves, key=_leaf_order):
         judged = _judged_leaf(row, state, context)
         if isinstance(judged, Fault):
             place = f"org_admin_reads, org {shown(row.org_id)}, leaf_index {state.index}"
-            yield Finding(judged.code, place, judged.detail)
+            yield Finding(judged.code, place, judged.detail, hash_of(row.leaf_hash))
+            trees += _stored_trees(org, context.era)
             return checked
         state, proof = judged
         digests.append(state.digest)
         checked += proof is Proof.SIGNATURE
-    return checked + (yield from _check_heads(org.heads, digests, context))
+    sizes = [size for head in org.heads if isinstance(size := head.tree_size, int)]
+    roots = roots_at(context.era, digests, sizes)
+    trees += _stored_trees(org, context.era)
+    return checked + (yield from _check_heads(org.heads, roots, context))
+
+
+def _stored_trees(org: Org, era: Era) -> Iterator[TreeHead]:
+    if org.leaves:
+        digests = stored_digests(org.leaves, era)
+        yield TreeHead(
+            org_name(org.leaves[0]), len(digests), roots_at(era, digests, [len(digests)])[len(digests)].hex()
+        )
+
+
+def stored_digests(leaves: Iterable[ReadRow], era: Era) -> list[bytes]:
+    """Give the digests of the stored leaves of one org, by their index; of one that is no base64, nothing's digest."""
+    return [leaf_hash(era, binary(row.cose_sign1) or b"") for row in sorted(leaves, key=_leaf_order)]
 
 
 def _leaf_order(row: ReadRow) -> tuple[bool, int]:
@@ -185,14 +215,15 @@ def _proved_leaf(row: ReadRow, envelope: Envelope, state: LeafState, context: Co
     return _signed(named, envelope, context, LEAF_CODES)
 
 
-def _check_heads(heads: Sequence[HeadRow], digests: Sequence[bytes], context: Context) -> Generator[Finding, None, int]:
-    """Check heads over these leaves; return how many signatures were verified."""
-    roots = roots_at(context.era, digests, [size for head in heads if isinstance(size := head.tree_size, int)])
+def _check_heads(
+    heads: Sequence[HeadRow], roots: Mapping[int, bytes], context: Context
+) -> Generator[Finding, None, int]:
+    """Check heads against the roots of their sizes; return how many signatures were verified."""
     checked = 0
     for head in heads:
         judged = _judged_head(head, roots, context)
         if isinstance(judged, Fault):
-            yield Finding(judged.code, _head_place(head), judged.detail)
+            yield Finding(judged.code, _head_place(head), judged.detail, hash_of(head.root_hash))
         checked += judged is Proof.SIGNATURE
     return checked
 
@@ -258,7 +289,8 @@ def _is_integer(value: object) -> bool:
     return value.__class__ is int
 
 
-def _org_name(row: ReadRow | HeadRow) -> str:
+def org_name(row: ReadRow | HeadRow) -> str:
+    """Give the org that a row belongs to, as a text whatever stands there."""
     return row.org_id if isinstance(row.org_id, str) else repr(row.org_id)
 
 

@@ -104,7 +104,7 @@ class RowSource(Generic[Row]):
 @contextlib.contextmanager
 def open_rows(dump_file: DumpFile, row_type: type[Row], end: int | None = None) -> Iterator[RowSource[Row]]:
     """Open a file to read its rows, from the beginning. Raises NotCheckedError when it is not what it was."""
-    with _opened(dump_file.path) as file:
+    with open_regular(dump_file.path) as file:
         if _identity(file) != dump_file.identity:
             raise NotCheckedError(f"{dump_file.name}.ndjson changed while it was read")
         yield RowSource(dump_file.name, file, row_type, dump_file.size if end is None else end)
@@ -137,7 +137,7 @@ def _place(directory: Path) -> Path:
 
 
 def _dump_file(name: str, path: Path) -> DumpFile:
-    with _opened(path) as file:
+    with open_regular(path) as file:
         return DumpFile(name, path, _identity(file))
 
 
@@ -147,7 +147,8 @@ def _identity(file: BinaryIO) -> tuple[int, int, int, int]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def open_regular(path: Path) -> Iterator[BinaryIO]:
+    """Open a regular file, and nothing else, to read it. Raises NotCheckedError, also when reading fails inside."""
     try:
         # Without O_NONBLOCK opening a pipe would wait for its other end.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

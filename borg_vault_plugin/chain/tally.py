@@ -23,6 +23,9 @@ class Tally:
     """Checkpoints that belong to one of the chains."""
     failures: int = 0
     findings: list[Finding] = field(default_factory=list)
+    breaks: int = 0
+    broken: list[Finding] = field(default_factory=list)
+    """Where a chain does not lead through its archived head."""
 
     def found(self, finding: Finding | None) -> None:
         """Count a finding if there is one."""
@@ -30,6 +33,12 @@ class Tally:
             self.failures += 1
             if len(self.findings) < MOST_FINDINGS:
                 self.findings.append(finding)
+
+    def missed(self, finding: Finding) -> None:
+        """Count a chain that does not lead through its archived head."""
+        self.breaks += 1
+        if len(self.broken) < MOST_FINDINGS:
+            self.broken.append(finding)
 
     def proved(self, proof: Proof | None) -> None:
         """Count by what something is held."""
@@ -45,6 +54,8 @@ class Tally:
         self.joined += other.joined
         self.failures += other.failures
         self.findings.extend(other.findings[: MOST_FINDINGS - len(self.findings)])
+        self.breaks += other.breaks
+        self.broken.extend(other.broken[: MOST_FINDINGS - len(self.broken)])
 
 
 @dataclass(slots=True)

@@ -19,9 +19,9 @@ from borg_vault_plugin.chain.checkpoints import NO_ENTRY, chain_of, check_checkp
 from borg_vault_plugin.chain.codes import Code
 from borg_vault_plugin.chain.context import Context, context_of, registry_keys
 from borg_vault_plugin.chain.digests import DigestIndex, first_repeated
-from borg_vault_plugin.chain.proved import Proved
+from borg_vault_plugin.chain.proved import ArchivedHeads, Proved
 from borg_vault_plugin.chain.ranges import Range, Vault, in_one_piece, ranges, reports, whole
-from borg_vault_plugin.chain.readlog import ReadLogCounts, check_read_log
+from borg_vault_plugin.chain.readlog import ReadLogCounts, TreeHead, check_read_log
 from borg_vault_plugin.chain.rows import CheckpointRow, Era, HeadRow, ReadRow, RegistryRow, Row, StatementRow
 from borg_vault_plugin.chain.source import STATEMENTS, DumpFile, NotCheckedError, dump_files, open_rows
 from borg_vault_plugin.chain.statements import KeyTrust, walk
@@ -31,6 +31,28 @@ from borg_vault_plugin.progress import Progress, unseen
 from borg_vault_plugin.report import Finding
 
 Files = dict[str, DumpFile]
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What earlier archives hold, as far as tonight's verification can use it; all made with one secret."""
+
+    secret: bytes = field(repr=False)
+    archived: tuple[ArchivedHeads, ...] = ()
+    """What the chains must extend."""
+    proved: Proved | None = None
+    """Whose signatures need not be verified again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """How the chains lead through the heads that earlier archives saw."""
+
+    breaks: int = 0
+    broken: tuple[Finding, ...] = ()
+    """The first 1,000; all of them count."""
+    absent: tuple[tuple[int, ...], ...] = ()
+    """For each archive the places, among its heads, of chains that are not there any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +76,10 @@ class Verification:
     """The first 1,000, in the order of the files; all of them count."""
     reasons: tuple[str, ...] = ()
     """Why there is no verdict."""
+    trees: tuple[TreeHead, ...] = ()
+    """The tree of each read log, as it is stored."""
+    extension: Extension | None = None
+    """None when the chains were not all walked to their end."""
 
 
 def verify_directory(
@@ -62,20 +88,21 @@ def verify_directory(
     era: Era | None = None,
     anchors: Sequence[str] = (),
     jobs: int | None = None,
-    carried: Proved | None = None,
+    past: Past | None = None,
     progress: Progress = unseen,
 ) -> Verification:
     """Verify the NDJSON files in a directory, or below its `chain/`.
 
     `anchors` are `sha256:` and the SHA-256 of an SPKI in hex; `jobs` is a number of processes, by default one for each
-    processor; what `carried` proves is not verified a second time. Every result is the same with any number of jobs.
+    processor; `past` is what the chains must extend. Every result is the same with any number of jobs.
     """
     known = era
     try:
         known, files = dump_files(directory, era)
         with progress("verify", files["audit_vault"].size) as advance:
             processes = jobs or len(os.sched_getaffinity(0))
-            return _verified(known, files, anchors=anchors, jobs=processes, proved=carried, advance=advance)
+            earlier = past or Past(secrets.token_bytes(16))
+            return _verified(known, files, anchors=anchors, jobs=processes, past=earlier, advance=advance)
     except NotCheckedError as error:
         return Verification("not_checked", known, reasons=(str(error),))
 
@@ -86,17 +113,19 @@ def _verified(
     *,
     anchors: Sequence[str],
     jobs: int,
-    proved: Proved | None,
+    past: Past,
     advance: Callable[[int], object],
 ) -> Verification:
-    counts, secret = dict.fromkeys(files, 0), secrets.token_bytes(16) if proved is None else proved.secret
+    counts = dict.fromkeys(files, 0)
     registry = list(_rows(files["vault_signing_keys"], RegistryRow, counts))
     trust = _trust(era, files, counts, registry, anchors)
     context = context_of(era, registry_keys(registry), trust)
-    work = Work(context, _checkpoint_index(files["vault_checkpoints"], era, counts, secret), secret, proved)
-    total = _vault_section(Vault(files["audit_vault"], files["vault_checkpoints"], work), jobs, advance)
+    index = _checkpoint_index(files["vault_checkpoints"], era, counts, past.secret)
+    work = Work(context, index, past.secret, past.proved, past.archived)
+    total, extension = _vault_section(Vault(files["audit_vault"], files["vault_checkpoints"], work), jobs, advance)
     counts["audit_vault"] = total.entries
-    total.add(_read_log(files, counts, context))
+    read_log, trees = _read_log(files, counts, context)
+    total.add(read_log)
     for finding in trust.findings if trust is not None else ():
         total.found(finding)
     signatures = total.checked + total.carried
@@ -110,6 +139,8 @@ def _verified(
         signatures_carried=total.carried,
         failure_count=total.failures,
         findings=tuple(total.findings),
+        trees=trees,
+        extension=extension,
     )
 
 
@@ -153,7 +184,7 @@ def _checkpoint_index(dump_file: DumpFile, era: Era, counts: dict[str, int], sec
     return index
 
 
-def _vault_section(vault: Vault, jobs: int, advance: Callable[[int], object]) -> Tally:
+def _vault_section(vault: Vault, jobs: int, advance: Callable[[int], object]) -> tuple[Tally, Extension | None]:
     parts = ranges(vault.entries, jobs)
     found = list(reports(vault, parts, jobs, advance))
     if any(report.schema_too_early for report in found):
@@ -164,7 +195,7 @@ def _vault_section(vault: Vault, jobs: int, advance: Callable[[int], object]) ->
     total = Tally(entries=rows)
     if rows == 0:
         total.found(Finding(Code.CHAIN_EMPTY, "audit_vault", "there is not a single entry"))
-        return total
+        return total, _extension(total, vault, found)
     kept = _until_stopped(vault, parts, found)
     stopped = kept[-1].stopped
     if stopped is None or vault.work.context.era == "v2":
@@ -174,7 +205,17 @@ def _vault_section(vault: Vault, jobs: int, advance: Callable[[int], object]) ->
     total.found(stopped)
     if stopped is None and total.joined < len(vault.work.checkpoints.offsets):
         _add_leftovers(total, vault, found)
-    return total
+    return total, None if stopped is not None else _extension(total, vault, found)
+
+
+def _extension(total: Tally, vault: Vault, found: list[RangeReport]) -> Extension:
+    there = frozenset(_chains(found))
+    absent = tuple(tuple(one.index.absent(there)) for one in vault.work.archived)
+    return Extension(total.breaks, tuple(total.broken), absent)
+
+
+def _chains(found: list[RangeReport]) -> Iterator[int]:
+    return (digest for report in found for digests in (report.records, report.schemas) for digest in digests)
 
 
 def _until_stopped(vault: Vault, parts: list[Range], found: list[RangeReport]) -> list[RangeReport]:
@@ -196,24 +237,25 @@ def _until_stopped(vault: Vault, parts: list[Range], found: list[RangeReport]) -
 def _add_leftovers(total: Tally, vault: Vault, found: list[RangeReport]) -> None:
     """Report the checkpoints of chains that are not there."""
     index, context = vault.work.checkpoints, vault.work.context
-    there = (digest for report in found for digests in (report.records, report.schemas) for digest in digests)
     with open_rows(vault.checkpoints, CheckpointRow) as source:
-        for place in index.chains.absent(there):
+        for place in index.chains.absent(_chains(found)):
             row = source.seek(index.offsets[place])
             if row is not None:
                 total.found(check_checkpoint(row, NO_ENTRY, context)[1])
 
 
-def _read_log(files: Files, counts: dict[str, int], context: Context) -> Tally:
+def _read_log(files: Files, counts: dict[str, int], context: Context) -> tuple[Tally, tuple[TreeHead, ...]]:
     leaves = _rows(files["org_admin_reads"], ReadRow, counts)
     heads = _rows(files["org_admin_reads_checkpoints"], HeadRow, counts)
-    tally = Tally()
-    checks = _finished(check_read_log(leaves, heads, context), tally)
-    for finding in checks:
+    tally, trees = Tally(), list[TreeHead]()
+    for finding in _finished(check_read_log(leaves, heads, context), tally, trees):
         tally.found(finding)
-    return tally
+    return tally, tuple(trees)
 
 
-def _finished(checks: Generator[Finding, None, ReadLogCounts], tally: Tally) -> Iterator[Finding]:
+def _finished(
+    checks: Generator[Finding, None, ReadLogCounts], tally: Tally, trees: list[TreeHead]
+) -> Iterator[Finding]:
     counted = yield from checks
     tally.checked += counted.checked
+    trees += counted.trees

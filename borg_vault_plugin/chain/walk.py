@@ -9,23 +9,22 @@ sorted, and every signature verified.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from borg_vault_plugin.chain.checkpoints import NO_ENTRY, NO_ENVELOPES, chain_of, check_checkpoint
 from borg_vault_plugin.chain.codes import Code
 from borg_vault_plugin.chain.context import Context
 from borg_vault_plugin.chain.digests import DigestIndex, digest_of
 from borg_vault_plugin.chain.entries import ChainState, check_entry, shown
-from borg_vault_plugin.chain.proved import Proved
+from borg_vault_plugin.chain.proved import ArchivedHeads, Proved
 from borg_vault_plugin.chain.rows import CheckpointRow, EntryRow, UnreadableLineError, read_payload
 from borg_vault_plugin.chain.source import RowSource
 from borg_vault_plugin.chain.tally import RangeReport, Tally
 from borg_vault_plugin.report import Finding
 
 UNORDERED = float("inf")
-# A fault with one of these codes leaves open whether the stored hash is that of the envelope.
-HASH_UNKNOWN = frozenset({Code.CHAIN_POSITION_GAP, Code.CHAIN_MALFORMED_ENTRY, Code.CHAIN_HASH_MISMATCH})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +50,33 @@ def chain_key_of(row: EntryRow) -> str:
     return f"schema:{org if isinstance(org, str) else '__platform__'}"
 
 
+class ArchivedHead(NamedTuple):
+    """Where an archive saw a chain's head; the hash is None where what was stored was none."""
+
+    archive: str
+    position: int
+    hash: str | None
+
+
 class OpenChain:
     """A chain whose entries are being read."""
 
     def __init__(
-        self, key: str, context: Context, checkpoints: list[CheckpointRow], head: tuple[int, str] | None = None
+        self,
+        key: str,
+        context: Context,
+        checkpoints: list[CheckpointRow],
+        archived: Sequence[ArchivedHead] = (),
+        head: tuple[int, str] | None = None,
     ) -> None:
         self._context = context
         self._checkpoints = checkpoints
-        # The stored hashes at those positions that a checkpoint vouches for.
+        # The stored hashes at those positions that a checkpoint vouches for, and where archives saw the head.
         self._hashes: dict[int, object] = {
             row.chain_position: NO_ENTRY for row in checkpoints if row.chain_position.__class__ is int
         }
+        self._archived = archived
+        self._seen: dict[float, object] = {one.position: NO_ENTRY for one in archived}
         self._head = head
         self._last: float = 0
         self._tally = Tally(chains=1)
@@ -80,12 +94,16 @@ class OpenChain:
             return False
         self._last = order
         self.state, finding = check_entry(row, self.state, self._context)
-        if finding is not None:
-            self._tally.found(finding)
         position = self.state.position
+        if finding is not None:
+            if position <= self.state.carried_to:
+                return False  # A head proves what is below it only while everything there holds.
+            self._tally.found(finding)
         if position in self._hashes:
             self._hashes[position] = row.payload_hash
-        return position != self.state.carried_to or self._is_head(row, finding)
+        if order in self._seen:
+            self._seen[order] = row.payload_hash
+        return position != self.state.carried_to or (self._head is not None and row.payload_hash == self._head[1])
 
     def close(self, proved: Proved | None) -> Tally:
         """Check the chain's checkpoints and give what was found."""
@@ -97,11 +115,20 @@ class OpenChain:
             proof, finding = check_checkpoint(row, there, self._context, proved or NO_ENVELOPES)
             tally.proved(proof)
             tally.found(finding)
+        for head in self._archived:
+            self._compare(head, tally)
         return tally
 
-    def _is_head(self, row: EntryRow, finding: Finding | None) -> bool:
-        known = finding is None or finding.code not in HASH_UNKNOWN
-        return known and self._head is not None and row.payload_hash == self._head[1]
+    def _compare(self, head: ArchivedHead, tally: Tally) -> None:
+        """Look whether the chain still holds what an archive saw as its head."""
+        there, key = self._seen[head.position], shown(self.state.chain_key)
+        if there is not NO_ENTRY and head.hash in (None, there):
+            return
+        code = Code.CONTINUITY_CHAIN_SHORTENED if there is NO_ENTRY else Code.CONTINUITY_CHAIN_REWRITTEN
+        held = f"ends at position {self.state.position}" if there is NO_ENTRY else f"has {shown(there)} there"
+        where = f"audit_vault, chain {key}, position {head.position}"
+        detail = f"{head.archive} holds {head.hash} there; the chain now {held}"
+        tally.missed(Finding(code, where, detail))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +140,13 @@ class Work:
     secret: bytes
     """With which the digests of chain keys are made, here and in what was proved."""
     proved: Proved | None = None
+    archived: tuple[ArchivedHeads, ...] = ()
+    """What archives hold that these chains must extend."""
+
+    def heads(self, chain: int) -> list[ArchivedHead]:
+        """Give where each archive saw the head of the chain whose key has this digest."""
+        found = ((one.archive, one.head(chain)) for one in self.archived)
+        return [ArchivedHead(archive, *head) for archive, head in found if head is not None]
 
 
 class RangeWalk:
@@ -222,8 +256,8 @@ class RangeWalk:
 
     def _sorted(self, key: str, places: Iterable[tuple[float, int]]) -> OpenChain:
         """Check a chain in the order of its positions, and in that of the file where these are equal."""
-        checkpoints = self._checkpoints_of(key, digest_of(key, self._work.secret))
-        chain = OpenChain(key, self._work.context, checkpoints)
+        digest = digest_of(key, self._work.secret)
+        chain = OpenChain(key, self._work.context, self._checkpoints_of(key, digest), self._work.heads(digest))
         for _, offset in sorted(places):
             row = self._entries.seek(offset)
             if row is not None:
@@ -233,7 +267,8 @@ class RangeWalk:
     def _opened(self, key: str) -> OpenChain:
         digest = digest_of(key, self._work.secret)
         head = None if self._work.proved is None else self._work.proved.head(digest)
-        return OpenChain(key, self._work.context, self._checkpoints_of(key, digest), head)
+        archived = self._work.heads(digest)
+        return OpenChain(key, self._work.context, self._checkpoints_of(key, digest), archived, head)
 
     def _close_record(self, chain: OpenChain) -> None:
         report, key = self._report, chain.state.chain_key

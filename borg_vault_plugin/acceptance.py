@@ -1,0 +1,103 @@
+"""What operators have acknowledged: findings, one by one, and an older state that they did restore."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+import msgspec
+
+from borg_vault_plugin.archive import Series
+from borg_vault_plugin.errors import UsageError
+from borg_vault_plugin.history import Event, History
+from borg_vault_plugin.report import Finding, Rewind
+
+Accepted = dict[str, str]
+"""Reasons by the ids of findings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What the operators of a Server have said about its history."""
+
+    accepted: Accepted = field(default_factory=dict)
+    rewind: Rewind | None = None
+
+
+def word_of(history: History, series: Series) -> Word:
+    """Give what the operators of this Server have said."""
+    return Word(accepted_findings(history), latest_rewind(history, series))
+
+
+def accepted_findings(history: History) -> Accepted:
+    """Give the findings that were accepted on this host, with the reasons."""
+    return {
+        event.finding: event.reason or ""
+        for event in history.events()
+        if event.event == "accepted" and event.finding is not None
+    }
+
+
+def latest_rewind(history: History, series: Series) -> Rewind | None:
+    """Give the older state of this Server that an operator said last that he restored."""
+    events = [event for event in history.events() if event.event == "rewound" and series.owns(event.archive)]
+    return Rewind(events[-1].archive, events[-1].time, events[-1].reason or "") if events else None
+
+
+def marked(findings: Iterable[Finding], accepted: Accepted) -> tuple[Finding, ...]:
+    """Mark the findings that were accepted."""
+    return tuple(replace(one, accepted=accepted[one.id]) if one.id in accepted else one for one in findings)
+
+
+def still_open(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Give the findings that nobody has accepted."""
+    return tuple(one for one in findings if one.accepted is msgspec.UNSET)
+
+
+def remember(history: History, target: str, findings: Iterable[Finding]) -> None:
+    """Note findings that are new on this host, so that they can be accepted by their ids."""
+    known = {event.finding for event in history.events() if event.event == "found"}
+    fresh = [one for one in findings if one.id not in known]
+    if fresh:
+        history.append(*(_found(target, one) for one in fresh))
+
+
+def accept(history: History, ids: Sequence[str], reason: str) -> list[Event]:
+    """Accept exactly these findings. Raises UsageError for one that no run of this host has found."""
+    _refuse_empty(reason)
+    found = {event.finding: event for event in history.events() if event.event == "found"}
+    for finding_id in ids:
+        if finding_id not in found:
+            raise UsageError(
+                f"no run of this host has found {finding_id!r}: give ids as `create` and `verify` print them"
+            )
+    now = datetime.now(UTC)
+    events = [msgspec.structs.replace(found[one], event="accepted", time=now, reason=reason) for one in ids]
+    history.append(*events)
+    return events
+
+
+def rewind(history: History, series: Series, archive: str, reason: str) -> None:
+    """Note that an operator restored the state of an archive. Raises UsageError for one that is not ours."""
+    _refuse_empty(reason)
+    if not series.owns(archive):
+        raise UsageError(f"{archive} is no archive of {series.prefix}: see `borg-vault list`")
+    history.append(Event(time=datetime.now(UTC), event="rewound", archive=archive, reason=reason))
+
+
+def _refuse_empty(reason: str) -> None:
+    if not reason.strip():
+        raise UsageError("a reason is missing: say with --reason why, for whoever reads the history")
+
+
+def _found(target: str, finding: Finding) -> Event:
+    return Event(
+        time=datetime.now(UTC),
+        event="found",
+        archive=target,
+        finding=finding.id,
+        code=finding.code,
+        where=finding.where,
+        hash=finding.hash or None,
+    )

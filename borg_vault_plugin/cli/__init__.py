@@ -1,0 +1,54 @@
+"""The command line: parse, call one function, print, exit. The only place that prints and the only error boundary."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+import typer
+
+from borg_vault_plugin.cli import backups, drills, itself, proofs, recovery, tarballs, upkeep
+from borg_vault_plugin.cli.itself import config_app
+from borg_vault_plugin.cli.options import app
+from borg_vault_plugin.errors import Error
+from borg_vault_plugin.report import as_json
+
+__all__ = ["app", "backups", "config_app", "drills", "itself", "main", "proofs", "recovery", "tarballs", "upkeep"]
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived: every `with` on the way out ends what it started."""
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the program: an Error becomes one line on stderr and its exit code, anything else is a bug."""
+    os.umask(0o077)
+    previous = signal.signal(signal.SIGTERM, _terminate)
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = app(args=words, prog_name="borg-vault", standalone_mode=False)
+    except Error as error:
+        _fail(str(error), error.exit_code, as_document="--json" in words)
+    except typer.TyperException as error:
+        _fail(f"{error.format_message()} (see borg-vault --help)", error.exit_code, as_document="--json" in words)
+    except Terminated:
+        print("borg-vault: ended by SIGTERM; nothing is left behind", file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    sys.exit(code)
+
+
+def _fail(message: str, exit_code: int, *, as_document: bool) -> NoReturn:
+    if as_document:
+        print(as_json({"error": message, "exit_code": exit_code}))
+    print(f"borg-vault: {message}", file=sys.stderr)
+    sys.exit(exit_code)
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise Terminated

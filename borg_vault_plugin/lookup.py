@@ -1,0 +1,102 @@
+"""Finding an archive that somebody names, and what is in it: by its name, or as the newest good one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from borg_vault_plugin import preflight
+from borg_vault_plugin.archive import Archive, Series, SetName
+from borg_vault_plugin.borg import Repository
+from borg_vault_plugin.config import Settings
+from borg_vault_plugin.errors import RepositoryError, UsageError
+from borg_vault_plugin.predecessor import newest_good
+from borg_vault_plugin.repositories import open_repositories
+from borg_vault_plugin.scratch import scratch_directory
+
+LATEST = "latest"
+EXTRACTED = "@extracted"  # no label: another Server's staging is elsewhere
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One archive, and the repository that it is in."""
+
+    repository: Repository
+    repository_id: str
+    archive: Archive
+
+
+def find_archive(settings: Settings, target: str, names: tuple[str, ...] = ()) -> Stored:
+    """Find an archive by its name, or the newest good one of all repositories as `latest`.
+
+    Raises UsageError when there is none, RepositoryError when a repository cannot be read and no other has it.
+    """
+    series = settings.series()
+    found: list[Stored] = []
+    errors: list[RepositoryError] = []
+    for repository in open_repositories(settings, names or _places_of(settings, target)):
+        try:
+            inventory = repository.inventory()
+        except RepositoryError as error:
+            errors.append(error)
+            continue
+        named = next((archive for archive in inventory.archives if archive.name == target), None)
+        archive = newest_good(inventory.archives, series) if target == LATEST else named
+        if archive is not None:
+            found.append(Stored(repository, inventory.repository_id, archive))
+    if not found:
+        raise errors[0] if errors else UsageError(_absent(target, series))
+    return max(found, key=lambda one: (one.archive.time, one.archive.name))
+
+
+def good_archives(settings: Settings) -> list[Stored]:
+    """List the good archives of all repositories that can be read, oldest first. Raises as `find_archive` does."""
+    series = settings.series()
+    found: list[Stored] = []
+    for repository in open_repositories(settings, settings.repository_names("database")):
+        inventory = repository.inventory()
+        good = (archive for archive in inventory.archives if series.is_good(archive))
+        found += (Stored(repository, inventory.repository_id, archive) for archive in good)
+    if not found:
+        raise UsageError(_absent(LATEST, series))
+    return sorted(found, key=lambda one: (one.archive.time, one.archive.name))
+
+
+@contextlib.contextmanager
+def extracted(settings: Settings, stored: Stored) -> Iterator[Path]:
+    """Extract a whole archive into a private directory, which is gone at the end.
+
+    Raises RepositoryError, PreflightError when it has no room.
+    """
+    with scratch_place(settings, stored) as directory:
+        stored.repository.extract(stored.archive.name, directory)
+        yield directory
+
+
+@contextlib.contextmanager
+def scratch_place(settings: Settings, stored: Stored) -> Iterator[Path]:
+    """Make a private directory with room for an archive, which is gone at the end. Raises PreflightError."""
+    place = settings.staging_parent / EXTRACTED
+    size = stored.repository.described_archives(glob=stored.archive.name).archives[0].original_size or 0
+    preflight.check_space(place, size, f"{stored.archive.name}, extracted")
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with scratch_directory(place) as directory:
+        yield directory
+
+
+def _places_of(settings: Settings, target: str) -> tuple[str, ...]:
+    """Name the repositories of the set that an archive's name belongs to."""
+    sets = settings.sets.configured
+    owner: SetName = next(
+        (name for name in sets if target != LATEST and settings.series(name).owns(target)), "database"
+    )
+    return settings.repository_names(owner)
+
+
+def _absent(target: str, series: Series) -> str:
+    if target == LATEST:
+        return f"there is no good archive of {series.prefix} yet: make one with `borg-vault create`"
+    return f"there is no archive {target}, nor such a directory: see `borg-vault list`"
