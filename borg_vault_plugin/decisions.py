@@ -35,10 +35,10 @@ from borg_vault_plugin.sealed_set import SealedSet
 from borg_vault_plugin.snapshot import open_session
 from borg_vault_plugin.swap import Names, obstacles
 from borg_vault_plugin.target import Target, exact_clients
+from borg_vault_plugin.text import plural
 
 logger = logging.getLogger(__name__)
 
-THERE = "SELECT datname FROM pg_database WHERE datname = ANY (%s)"
 MAJOR = re.compile(r"\d+")
 
 
@@ -97,16 +97,15 @@ def decide(settings: Settings, request: Request) -> Case:
     source = server_named(settings, request.to)
     wanted = None if request.database is None else checked_name(request.database)
     stored, series = find_archive(settings, request.archive), settings.series()
+    refuse_other_sets(stored.archive)
     warn_of(series, stored.archive)
     destination = look_at(source, home=is_home(settings, source))
     names = _names(destination, wanted)
     try:
         with open_session(destination.server) as server:
-            there = {name for (name,) in server.execute(THERE, [[names.restored, names.previous]]).fetchall()}
+            there = server.execute("SELECT FROM pg_database WHERE datname = %s", [names.restored]).fetchone()
             clients = exact_clients(destination.major, needs_tls=source.needs_tls)
-            case = Case(
-                settings, request, series, stored, destination, clients, names, is_there=names.restored in there
-            )
+            case = Case(settings, request, series, stored, destination, clients, names, is_there=there is not None)
             _refuse(case, server)
     except psycopg.Error as error:
         raise SourceError(f"database {source.address}: {explain(error)}") from error
@@ -175,10 +174,22 @@ def refuse_loss(case: Case, lost: tuple[Loss, ...], newer: Newer) -> None:
 def loss_text(loss: Loss) -> str:
     """Say what would be lost, in one line."""
     if not loss.is_known:
-        return f"what {loss.where} holds beyond it is not known ({loss.reason})"
-    counts = {"entries": loss.entries, "chains": loss.chains, "keys": loss.keys}
-    told = ", ".join(f"{count} {noun}" for noun, count in counts.items())
-    return f"{loss.where} holds {told} that it lacks, written after {loss.since:%Y-%m-%d %H:%M:%S} UTC"
+        return f"what {loss.where} holds more is not known ({loss.reason})"
+    if loss.is_empty:
+        return f"{loss.where} holds no entry, chain or key more"
+    counts = (
+        plural(loss.entries or 0, "entry", "entries"),
+        plural(loss.chains or 0, "chain"),
+        plural(loss.keys or 0, "key"),
+    )
+    return f"{loss.where} holds {', '.join(counts)} more, written after {loss.since:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def refuse_other_sets(archive: Archive) -> None:
+    """Raise UsageError for an archive that holds no database."""
+    held = archive.described.get("set", "database")
+    if held != "database":
+        raise UsageError(f"{archive.name} holds the {held} set, and no database: take it out with `borg extract`")
 
 
 def warn_of(series: Series, archive: Archive) -> None:

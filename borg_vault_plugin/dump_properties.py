@@ -25,6 +25,7 @@ from borg_vault_plugin.rebuild import discard, make_database, statements
 from borg_vault_plugin.target import Target
 
 PRINT_SECONDS = 3600.0
+MOST_PASSES = 64  # each finds all missing roles but those that one statement names together
 HEADING = re.compile(
     r"^-- Name: (?P<name>.*); Type: (?P<type>[^;\n]*); Schema: [^;\n]*; Owner: (?P<owner>.*?)(?:; Tablespace: .*)?$",
     re.MULTILINE,
@@ -104,7 +105,7 @@ def ask_for_properties(target: Target, dump: Path, script: str, told: Properties
     """
     known: set[str] = set()
     missing = {role.name for role in told.roles}
-    while True:
+    for _ in range(MOST_PASSES):
         _make_roles(target, [role for role in told.roles if role.name in missing], missing)
         known |= missing
         discard(target)
@@ -113,6 +114,8 @@ def ask_for_properties(target: Target, dump: Path, script: str, told: Properties
         missing = set(MISSING_ROLE.findall(done.stderr.decode("utf-8", "replace"))) - known
         if not missing:
             break
+    else:
+        raise NotCheckedError(f"the definitions in {dump.name} name ever more roles")
     try:
         with target.reading() as connection:
             found = read_properties(connection)

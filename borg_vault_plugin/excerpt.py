@@ -16,7 +16,7 @@ from typing import Literal
 from borg_vault_plugin import preflight
 from borg_vault_plugin.chain.source import NotCheckedError
 from borg_vault_plugin.config import Settings
-from borg_vault_plugin.decisions import warn_of
+from borg_vault_plugin.decisions import refuse_other_sets, warn_of
 from borg_vault_plugin.errors import PreflightError, UsageError
 from borg_vault_plugin.lookup import Stored, find_archive
 from borg_vault_plugin.report import NOT_CHECKED_EXIT_CODE, SUSPECT_EXIT_CODE, Finding
@@ -53,6 +53,7 @@ def write_excerpt(settings: Settings, archive: str, part: Part, directory: Path)
     """
     _refuse_unfit(directory)
     stored = find_archive(settings, archive)
+    refuse_other_sets(stored.archive)
     warn_of(settings.series(), stored.archive)
     name = stored.archive.name
     with _made(directory) as place:

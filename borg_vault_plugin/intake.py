@@ -17,7 +17,7 @@ from borg_vault_plugin.archive import SUFFIX, Archive, Series, comment
 from borg_vault_plugin.borg import Inventory
 from borg_vault_plugin.config import Settings
 from borg_vault_plugin.delivery import Ready, Request, Run, deliver, make_ready
-from borg_vault_plugin.errors import Error, RepositoryError, smallest_exit_code
+from borg_vault_plugin.errors import Error, RepositoryError, UsageError, smallest_exit_code
 from borg_vault_plugin.gate import Rules
 from borg_vault_plugin.imported_set import Incoming, stage_tarball
 from borg_vault_plugin.lock import run_lock
@@ -66,10 +66,12 @@ def bring_in(
 ) -> Imports:
     """Make an archive of every tarball, in every repository; nothing is pruned.
 
-    Raises Error when nothing can be brought in at all; what is wrong with one file is in the result.
+    Raises UsageError for tarballs of several Servers, and Error when nothing can be brought in at all; what is wrong
+    with one file is in the result.
     """
     refuse_together(settings)
     tarballs, done = _looked_at(files)
+    _refuse_mixed(tarballs)
     if tarballs:
         series, request = settings.series(), Request(repositories=repositories, prune=False)
         with run_lock(settings.state_directory, series.prefix) as lock:
@@ -167,6 +169,15 @@ def _looked_at(files: tuple[Path, ...]) -> tuple[list[Tarball], list[Imported]]:
         except Error as error:
             unfit.append(_failed(path, error))
     return sorted(tarballs, key=lambda one: (one.time, one.path.name)), unfit
+
+
+def _refuse_mixed(tarballs: list[Tarball]) -> None:
+    """Refuse tarballs of several Servers, which a directory that they share may hold."""
+    projects = sorted({one.project for one in tarballs} - {""})
+    if len(projects) > 1:
+        raise UsageError(
+            f"these tarballs are of several projects, {', '.join(projects)}: import those of one Server, under its label"
+        )
 
 
 def _failed(path: Path, error: Error) -> Imported:

@@ -44,7 +44,7 @@ SERVER_SECRET = re.compile(
     re.VERBOSE,
 )
 VALUE = re.compile(
-    r"""\\?"(?P<double>[^"\\]*)|'(?P<single>[^']*)'|(?P<plain>\$\{\{.*?\}\}|\{\{.*?\}\}|\$\{[^}]*\}|\$\([^)]*\)|[^\s,;}\]]*)"""
+    r"""\\?"(?P<double>[^"\\]*)|'(?P<single>[^']*)'|(?P<plain>\$\{\{.*?\}\}|\{\{.*?\}\}|\$\{[^}]*\}|\$\([^)]*\)|<[^>]*>|[^\s,;}\]]*)"""
 )
 # What stands for a value that is elsewhere: variables, templates, tags, anchors, mappings, and words for nothing.
 ELSEWHERE = re.compile(
@@ -93,9 +93,18 @@ def _found(path: Path) -> tuple[int, str] | None:
 
 def _lines_before_key(window: bytes) -> int:
     """Count the lines before the first key: the fewest lines that hold one, less those that it does not need."""
-    lines = window.split(b"\n")
+    begin, part = _narrowed(window)
+    lines = part.split(b"\n")
     end = _least(len(lines), lambda count: kind_of_key(b"\n".join(lines[:count])) is not None)
-    return end - _least(end, lambda count: kind_of_key(b"\n".join(lines[end - count : end])) is not None)
+    needed = _least(end, lambda count: kind_of_key(b"\n".join(lines[end - count : end])) is not None)
+    return window[:begin].count(b"\n") + end - needed
+
+
+def _narrowed(window: bytes) -> tuple[int, bytes]:
+    """Give the first part of a window in which there is a key, and where it begins."""
+    begins = range(0, len(window), OVERLAP_BYTES)
+    parts = ((begin, window[begin : begin + 2 * OVERLAP_BYTES]) for begin in begins)
+    return next((part for part in parts if kind_of_key(part[1]) is not None), (0, window))
 
 
 def _least(most: int, is_enough: Callable[[int], bool]) -> int:

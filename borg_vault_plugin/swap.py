@@ -95,23 +95,20 @@ def swap(server: Source, names: Names) -> None:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Let SIGINT and SIGTERM wait until the end: what happens inside takes seconds, and belongs together."""
+    """Let no SIGINT or SIGTERM come between what belongs together: it takes seconds, and is the end of the run."""
     if threading.current_thread() is not threading.main_thread():
         yield  # no signal arrives here
         return
-    waiting: list[int] = []
-
-    def wait(number: int, _frame: FrameType | None) -> None:
-        waiting.append(number)
-
-    before = {number: signal.signal(number, wait) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, _come_too_late) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    for arrived in waiting:
-        signal.raise_signal(arrived)
+
+
+def _come_too_late(number: int, _frame: FrameType | None) -> None:
+    logger.info("%s comes too late: the names are about to change", signal.Signals(number).name)
 
 
 def _rename_patiently(renaming: Connection, ending: Connection, names: Names) -> None:

@@ -53,6 +53,8 @@ class Tarball:
     size: int
     sha256: str
     time: datetime
+    project: str
+    """Whose it is, as newer scripts have it in the directory's name; empty when nobody said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +85,21 @@ class _Told:
 
 def look_at(path: Path) -> Tarball:
     """Say of when a tarball is. Raises SourceError for a file that is none, or has no date, or one in the future."""
-    time = _time_of(path)
+    directory, metadata = _outside(path)
+    project, found = _dated(directory)
+    time = found or _instant(metadata.get("created_at", "")) or timestamp_in(path.name)
+    if time is None:
+        raise SourceError(
+            f"nothing in or about {path.name} says of when it is: put its date into its name, as the script does:"
+            " backup-2026-05-26-013327.tar.gz"
+        )
     if time > datetime.now(UTC) + SKEW:
         raise SourceError(
             f"{path.name} is dated {time:%Y-%m-%d %H:%M:%SZ}, which is in the future: give it its own date"
         )
     with path.open("rb") as file:
-        return Tarball(path, path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest(), time)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return Tarball(path, file.tell(), digest, time, project)
 
 
 def unpack(tarball: Tarball, directory: Path, progress: Progress) -> Unpacked:
@@ -111,6 +121,8 @@ def unpack(tarball: Tarball, directory: Path, progress: Progress) -> Unpacked:
                 found[member.name] = _written(staging, member, name)
             else:
                 logger.info("%s: %s is passed over: it is no part of a backup", name, member.name)
+    if tarball.path.stat().st_size != tarball.size:
+        raise SourceError(f"{name} is still being written: bring it in when it is whole")
     if DUMP not in found:
         raise SourceError(f"{name} holds no {DUMP}: it is none of the Server's backups")
     return Unpacked(directory, found[DUMP], found.get(REGISTRY), metadata)
@@ -133,10 +145,7 @@ def metadata_text(facts: Mapping[str, str], comment: str) -> str:
 
 def timestamp_in(text: str) -> datetime | None:
     """Give the last thing in a text that is a time."""
-    for match in reversed(list(TIMESTAMP.finditer(text))):
-        with suppress(ValueError):  # the 31st of February
-            return datetime.strptime("".join(match.groups()), "%Y%m%d%H%M%S").replace(tzinfo=UTC)
-    return None
+    return _dated(text)[1]
 
 
 def refuse_existing(path: Path) -> None:
@@ -187,22 +196,27 @@ def pack(out: IO[bytes], time: datetime, files: Iterable[tuple[str, Path | bytes
                 archive.addfile(member, _Told(file, zipped.tell(), advance))
 
 
-def _time_of(path: Path) -> datetime:
-    time: datetime | None = None
+def _outside(path: Path) -> tuple[str, dict[str, str]]:
+    """Give the name of the directory in a tarball and, when that is no date, the metadata."""
+    directory = ""
     with open_members(path) as members:
         for member in members:
-            _refuse_too_large(member, path.name)
-            time = timestamp_in(member.directory)
-            if time is not None:
-                return time
-            if member.name == METADATA:
-                time = _instant(read_metadata(b"".join(member.pieces)).get("created_at", ""))
+            directory = member.directory
+            if timestamp_in(directory) is not None:
                 break
-    time = time or timestamp_in(path.name)
-    if time is None:
-        raise SourceError(f"nothing in or about {path.name} says of when it is: put its date into its name, as the"
-                          " script does: backup-2026-05-26-013327.tar.gz")  # fmt: skip
-    return time
+            _refuse_too_large(member, path.name)
+            if member.name == METADATA:
+                return directory, read_metadata(b"".join(member.pieces))
+    return directory, {}
+
+
+def _dated(text: str) -> tuple[str, datetime | None]:
+    """Part a text into its last time and what stands before that."""
+    for match in reversed(list(TIMESTAMP.finditer(text))):
+        with suppress(ValueError):  # the 31st of February
+            time = datetime.strptime("".join(match.groups()), "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+            return text[: match.start()].rstrip("-_."), time
+    return "", None
 
 
 def _instant(text: str) -> datetime | None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import signal
+import subprocess
+import time
 from pathlib import Path
 
+from fix_cli import COMMAND
 from fix_tarball import PIN, PROJECT, VERSION, Week, unpacked
 
 from borg_vault_plugin.history import History
@@ -121,3 +125,18 @@ def test_one_file_under_two_names_is_imported_once(newcomer: Week, tmp_path: Pat
     found = newcomer.bring_in(night.tarball, tmp_path / "copy.tar.gz")
     assert [one["status"] for one in found] == ["imported", "there"]
     assert newcomer.repository.names() == [night.archive]
+
+
+def test_an_import_that_was_killed_is_taken_up_again(newcomer: Week, tmp_path: Path) -> None:
+    nights, state = newcomer.script.nights[:2], tmp_path / "xdg_state_home" / "borg-vault"
+    command = [str(COMMAND), "import", *(str(night.tarball) for night in nights)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+        history = state / "history.ndjson"
+        while not (history.exists() and b'"intended"' in history.read_bytes()):
+            assert running.poll() is None
+            time.sleep(0.01)
+        running.send_signal(signal.SIGKILL)
+    newcomer.run("import", *(night.tarball for night in nights), exit_code=0)
+    assert newcomer.repository.names() == [night.archive for night in nights]
+    assert [one["comment"].split()[0] for one in newcomer.repository.archives()] == ["verdict=good"] * 2
+    assert not list((state / "staging").rglob("run-*"))

@@ -20,6 +20,7 @@ from fix_vault import Vault, new_database
 
 from borg_vault_plugin.config import Settings
 from borg_vault_plugin.lock import run_lock
+from borg_vault_plugin.tarball import look_at
 from borg_vault_plugin.tarball_registry import differences
 
 pytest_plugins = ("fix_server", "fix_script_nights")
@@ -183,6 +184,22 @@ def test_without_a_server_of_its_major_a_tarball_is_stored_and_unverified(newcom
     assert manifest["snapshot"]["server_version"].startswith("17.")
 
 
+def of_a_foreign_locale(directory: Path) -> None:
+    """Have a dump say that its database had a locale that is nowhere; of the same length, since lengths are noted."""
+    dump = directory / "db.dump"
+    data = dump.read_bytes()
+    assert data.count(b"LOCALE = 'C.UTF-8'") == 1
+    dump.write_bytes(data.replace(b"LOCALE = 'C.UTF-8'", b"LOCALE = 'xx_YY.u'"))
+
+
+def test_a_database_of_a_locale_that_is_not_here_is_verified_all_the_same(newcomer: Week, tmp_path: Path) -> None:
+    (imported,) = newcomer.bring_in(bent(newcomer.script.tarballs[0], tmp_path, of_a_foreign_locale))
+    assert imported["backup"]["verdict"] == "good"
+    properties = newcomer.manifest(imported["archive"])["survey"]["properties"]
+    assert (properties["collate"], properties["ctype"], properties["encoding"]) == ("xx_YY.u", "xx_YY.u", "UTF8")
+    assert b"LC_COLLATE = 'xx_YY.u'" in newcomer.repository.read(imported["archive"], "database.sql")
+
+
 def test_what_could_not_be_verified_is_verified_by_a_second_import_once_that_can_be_done(
     newcomer: Week, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,6 +243,15 @@ def test_two_tarballs_of_one_second_are_not_mixed_up_and_one_needs_no_registry(n
     assert [Path(one["file"]).name for one in (first, second)] == [other.name, night.tarball.name]
     assert (first["backup"]["verdict"], second["status"]) == ("good", "failed")
     assert newcomer.repository.read(night.archive, CSV).startswith(b"key_id,public_key,")
+
+
+def test_tarballs_of_several_servers_in_one_directory_are_not_mixed(newcomer: Week, tmp_path: Path) -> None:
+    tarball, night = newcomer.script.tarballs[6], newcomer.script.nights[6]
+    other = script_backup(newcomer.script.vault, tmp_path, night.time, project="ledger-prod-2")
+    said = newcomer.run("import", *newcomer.script.tarballs, other, exit_code=2)
+    assert "of several projects, ledger-prod, ledger-prod-2: import those of one Server" in said.stderr
+    assert (newcomer.repository.names(), look_at(tarball).project) == ([], "ledger-prod")
+    assert look_at(newcomer.script.tarballs[0]).project == ""
 
 
 @pytest.fixture

@@ -36,7 +36,12 @@ DAMAGES: dict[str, tuple[Callable[[Ledger], None], set[str]]] = {
 }
 
 
-def test_a_day_later_the_vault_is_good_and_only_what_is_new_was_verified(seasoned: Server) -> None:
+def remembered_nights(state: Path) -> int:
+    """Count the archives of which this host keeps evidence."""
+    return sum(1 for _ in (state / "evidence").iterdir())
+
+
+def test_a_day_later_the_vault_is_good_and_only_what_is_new_was_verified(seasoned: Server, state: Path) -> None:
     seasoned.grow(entries=20, onto="everywhere", rotate=True)
     document = seasoned.night("--keep", "1")
     assert (document["verdict"], document["chain"]["verdict"]) == ("good", "passed")
@@ -45,10 +50,11 @@ def test_a_day_later_the_vault_is_good_and_only_what_is_new_was_verified(seasone
     assert document["chain"]["signatures_carried"] == signed
     assert document["pruned"][0]["removed"] == [seasoned.name]
     assert list(seasoned.good_archives()) == seasoned.repository.names() == [document["archive"]]
+    assert remembered_nights(state) == 2
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_what_happened_since_the_last_night_is_found_tonight(name: str, seasoned: Server) -> None:
+def test_what_happened_since_the_last_night_is_found_tonight(name: str, seasoned: Server, state: Path) -> None:
     damage, codes = DAMAGES[name]
     good = seasoned.good_archives()
     seasoned.damage(damage)
@@ -59,6 +65,7 @@ def test_what_happened_since_the_last_night_is_found_tonight(name: str, seasoned
     assert seasoned.good_archives() == good
     assert seasoned.repository.names() == [seasoned.name, document["archive"] + ".suspect"]
     assert document["pruned"][0]["removed"] == []
+    assert remembered_nights(state) == 1
 
 
 def test_a_database_of_an_older_state_is_found_until_the_newer_one_is_back(seasoned: Server, run_cli: RunCli) -> None:

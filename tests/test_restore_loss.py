@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def test_an_older_archive_says_what_would_be_lost_and_is_refused(rescue: Rescue,
             said = run_cli("restore", older, *words, exit_code=12)
         assert f"{older} is not the newest state: {newer} holds " in said.stderr
         assert "add --accept-loss to restore it all the same" in said.stderr
-        assert said.stdout.count("entries") == 2
+        assert "entries, " in said.stdout
     document = run_cli("restore", older, "--json", exit_code=12).document
     assert document["exit_code"] == 12
     assert "written after 20" in document["error"]
@@ -31,6 +32,7 @@ def test_an_older_archive_that_was_accepted_is_the_state_from_which_history_goes
     rescue: Rescue, run_cli: RunCli
 ) -> None:
     older, newer = rescue.nights.older, rescue.nights.newer
+    shutil.rmtree(rescue.state / "evidence")  # so that the archive itself is asked
     entries = rescue.vault.value("SELECT count(*) FROM audit_vault")
     keys = rescue.vault.value("SELECT count(*) FROM vault_signing_keys")
     document = run_cli("restore", older, "--swap", "--yes", "--accept-loss", "--json", exit_code=0).document
@@ -64,7 +66,7 @@ def test_what_cannot_be_found_out_counts_as_lost(rescue: Rescue, run_cli: RunCli
     rescue.vault.execute("ALTER TABLE audit_vault RENAME COLUMN chain_position TO place")
     with rescue.untouched():
         said = run_cli("restore", "--swap", "--yes", exit_code=12)
-    assert f"what the live database {rescue.live} holds beyond it is not known" in said.stderr
+    assert f"what the live database {rescue.live} holds more is not known" in said.stderr
     run_cli("restore", "--swap", "--yes", "--accept-loss", exit_code=0)
 
 
@@ -77,7 +79,7 @@ def test_a_repository_that_cannot_be_asked_may_hold_something_newer(
     )
     with rescue.untouched():
         said = run_cli("restore", "--swap", "--yes", exit_code=12)
-    assert "what a repository holds beyond it is not known (repository far" in said.stderr
+    assert "what a repository holds more is not known (repository far" in said.stderr
     run_cli("restore", exit_code=0)
 
 

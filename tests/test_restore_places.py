@@ -14,9 +14,12 @@ from conftest import SMALL, wanted_distribution
 from fix_cli import COMMAND, SECONDS, RunCli
 from fix_repository import PlainRepository, announce
 from fix_restore import CONFIG, LOGIN, OWNER, Rescue
+from fix_standby import standby_of
 from fix_vault import Vault, connect, digests, template_of
 
 from borg_vault_plugin.cluster import Cluster, Distribution, throwaway_cluster
+from borg_vault_plugin.database import source_from_url
+from borg_vault_plugin.destination import look_at
 
 pytest_plugins = ("fix_server", "fix_rescue")
 
@@ -89,6 +92,35 @@ def test_a_newer_server_takes_an_older_dump(
         assert digests(latest_cluster.conninfo("from 16")) == digests(older.conninfo("template_v2"))
     with connect(latest_cluster.conninfo()) as connection:
         connection.execute('DROP DATABASE "from 16"')
+
+
+def test_a_standby_is_no_place_to_restore_to(
+    rescue: Rescue, elsewhere: Cluster, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with standby_of(elsewhere) as standby:
+        monkeypatch.setenv("STANDBY", standby.url("server"))
+        said = run_cli("restore", "--to", "env:STANDBY", exit_code=7)
+    assert "is a standby: restore to its primary" in said.stderr
+    assert rescue.history("restored") == []
+
+
+def test_a_server_is_reached_beside_the_live_database_where_it_lets_us(elsewhere: Cluster) -> None:
+    assert look_at(source_from_url(elsewhere.url("server")), home=True).server.database == "postgres"
+    in_postgres = look_at(source_from_url(elsewhere.url("postgres")), home=False)
+    assert (in_postgres.server.database, in_postgres.is_aside, in_postgres.live.state) == ("template1", True, "empty")
+
+
+def test_where_only_the_live_database_lets_us_in_nothing_is_swapped(
+    rescue: Rescue, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rescue.execute(f"CREATE ROLE confined LOGIN PASSWORD '{rescue.vault.cluster.password}'")
+    rescue.execute("REVOKE CONNECT ON DATABASE postgres, template1 FROM PUBLIC")
+    monkeypatch.setenv("DATABASE_URL", rescue.vault.url.replace("//postgres:", "//confined:"))
+    with rescue.untouched():
+        said = run_cli("restore", "--swap", "--yes", exit_code=7)
+    assert "no other database lets us in to rename it from: let us connect to postgres" in said.stderr
+    rescue.execute("GRANT CONNECT ON DATABASE postgres, template1 TO PUBLIC")
+    rescue.execute("DROP ROLE confined")
 
 
 @contextlib.contextmanager

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from conftest import wanted_distribution
 from fix_cli import RunCli
+from fix_fault_disk import MountDisk
 from fix_restore import CONFIG, OWNER, Rescue
 from fix_vault import connect
 
 from borg_vault_plugin.cluster import throwaway_cluster
 from borg_vault_plugin.lock import run_lock
 
-pytest_plugins = ("fix_server", "fix_rescue")
+pytest_plugins = ("fix_server", "fix_rescue", "fix_faults")
 
 SECRET = "hunter2-of-the-other-server"
 
@@ -194,6 +195,32 @@ def test_an_archive_of_somebody_else_is_no_verdict_and_never_swapped(rescue: Res
         assert "holiday-pictures is no archive of prod" in said.stderr
         said = run_cli("restore", "holiday-pictures", "--swap", "--yes", exit_code=7)
         assert "cannot be swapped: holiday-pictures is no archive of prod" in said.stderr
+
+
+def test_an_archive_of_another_set_holds_no_database(rescue: Rescue, run_cli: RunCli, tmp_path: Path) -> None:
+    rescue.repository.add_at("2026-01-01T00:00:00", "prod-keys-2026-01-01T00:00:00Z", comment="verdict=good set=keys")
+    for words in ([], ["--only", "dump", tmp_path / "out"]):
+        with rescue.untouched():
+            said = run_cli("restore", "prod-keys-2026-01-01T00:00:00Z", *words, exit_code=2)
+        assert "holds the keys set, and no database" in said.stderr
+
+
+def test_a_swap_that_could_not_be_recorded_is_refused(rescue: Rescue, run_cli: RunCli) -> None:
+    (rescue.state / "history.ndjson").unlink()
+    (rescue.state / "history.ndjson").mkdir()
+    with rescue.untouched():
+        said = run_cli("restore", "--swap", "--yes", exit_code=3)
+    assert "history.ndjson cannot be written" in said.stderr
+
+
+def test_an_archive_that_does_not_fit_where_it_is_looked_at_is_refused(
+    rescue: Rescue, run_cli: RunCli, write_config: Callable[[str], Path], mount_disk: MountDisk
+) -> None:
+    disk = mount_disk("small", size="200k")
+    write_config(f'staging_directory = "{disk.path}"\n{CONFIG}')
+    with rescue.untouched():
+        said = run_cli("restore", exit_code=7)
+    assert f"{rescue.nights.newer}, extracted in {disk.path}" in said.stderr
 
 
 def test_without_a_good_archive_there_is_no_latest(rescue: Rescue, run_cli: RunCli) -> None:

@@ -16,6 +16,7 @@ from fix_restore import CONFIG, DROP_TABLES, LOGIN, OWNER, Rescue
 from fix_vault import Vault, connect, digests
 
 from borg_vault_plugin.cluster import Cluster
+from borg_vault_plugin.sample import SampleVault, VaultShape
 
 pytest_plugins = ("fix_server", "fix_rescue")
 
@@ -52,7 +53,6 @@ def test_dropped_tables_are_back_and_proven(
     assert (digests(vault.cluster.conninfo(vault.database)), vault.value(TRIGGERS), vault.value(GRANTS)) == before
     with pytest.raises(psycopg.errors.RaiseException):
         vault.execute("DELETE FROM audit_vault")
-    run_cli("create", exit_code=0)
     drop(vault.cluster, found(r"what was there before is (\S+) now", said))
 
 
@@ -114,6 +114,29 @@ def test_roles_that_are_missing_are_made_without_login_and_the_summary_names_the
         for words in ("no backup contains", "encryption keys", "PROVISIONING_CONFIG_PATH", ".env"):
             assert words in last
         assert rescue.vault.value(f"SELECT has_table_privilege('{LOGIN}', 'notes', 'SELECT')") is True
+
+
+def test_an_owner_who_is_no_superuser_gets_his_database_back(
+    rescue: Rescue, run_cli: RunCli, write_config: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a managed server: a role that makes databases owns everything, and there are no event triggers."""
+    cluster, owner, name = rescue.vault.cluster, "tenant", f"{rescue.live} of a tenant"
+    rescue.execute(f"CREATE ROLE {owner} LOGIN CREATEDB PASSWORD '{cluster.password}'")
+    rescue.execute(f"CREATE DATABASE {{}} OWNER {owner}", name)
+    with connect(cluster.conninfo(name).replace(f"user={cluster.user}", f"user={owner}")) as connection:
+        sample = SampleVault(VaultShape(records=3))
+        sample.load(connection)
+    monkeypatch.setenv("DATABASE_URL", cluster.url(name).replace(f"//{cluster.user}:", f"//{owner}:"))
+    write_config('label = "tenant"\n')
+    run_cli("create", exit_code=0)
+    before = rescue.digests(name)
+    Vault(cluster, name, sample).execute("DROP SCHEMA pgboss CASCADE")
+    said = run_cli("restore", "--swap", "--yes", exit_code=0).stdout
+    assert f" is {name} on " in said
+    assert rescue.digests(name) == before
+    drop(cluster, found(r"what was there before is (.*) now,", said))
+    drop(cluster, name)
+    rescue.execute(f"DROP ROLE {owner}")
 
 
 def test_pools_that_are_connected_go_on_in_the_restored_database(rescue: Rescue, run_cli: RunCli) -> None:

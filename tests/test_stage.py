@@ -58,8 +58,8 @@ def tree(directory: Path) -> Tree:
     return found
 
 
-def archive_in(directory: Path) -> str:
-    return str(json.loads((directory / "manifest.json").read_bytes())["archive"])
+def document_of(place: Path) -> Any:
+    return json.loads((place / "manifest.json").read_bytes())
 
 
 def damage(vault: Vault) -> None:
@@ -74,7 +74,7 @@ def test_a_set_is_whole_private_and_alone(place: Path, run_cli: RunCli) -> None:
     document = run_cli("stage", place, "--json", exit_code=0).document
     assert (document["verdict"], document["repositories"], document["pruned"]) == ("good", [], [])
     assert document["continuity"]["verdict"] == "not_applicable"
-    assert archive_in(place) == document["archive"]
+    assert document_of(place)["archive"] == document["archive"]
     modes = {path.is_dir(): set[int]() for path in (place, place / "db.dump")}
     for path in (place, *place.rglob("*")):
         modes[path.is_dir()].add(path.lstat().st_mode & 0o7777)
@@ -93,7 +93,7 @@ def test_a_later_set_takes_its_place_and_extends_it(lone: Vault, place: Path, ru
     second = run_cli("stage", place, "--json", exit_code=0).document
     assert second["continuity"] == {"previous": first["archive"], "verdict": "passed", "findings": []}
     assert second["chain"]["signatures_carried"] > 0
-    assert archive_in(place) == second["archive"] != first["archive"]
+    assert document_of(place)["snapshot"] == second["snapshot"] != first["snapshot"]
     assert not place.is_symlink()
     assert not {inode for _, inode, _ in before.values()} & {inode for _, inode, _ in tree(place).values()}
     assert list(place.parent.iterdir()) == [place]
@@ -108,11 +108,11 @@ def test_whoever_looks_into_the_directory_meanwhile_sees_one_whole_set(place: Pa
     seen: set[str] = set()
     with subprocess.Popen([str(COMMAND), "-q", "stage", str(place)], stdout=subprocess.DEVNULL) as run:
         while run.poll() is None:
-            seen.add(archive_in(place))
+            seen.add(document_of(place)["snapshot"]["time"])
             # The set that went away while we looked may have lost files already, the one that came has them all.
             assert files in ({path.name for path in place.iterdir()} for _ in range(2))
     assert run.returncode == 0
-    assert len(seen | {archive_in(place)}) == 2
+    assert len(seen | {document_of(place)["snapshot"]["time"]}) == 2
 
 
 def as_link(place: Path) -> Path:
@@ -181,8 +181,8 @@ def test_a_suspect_set_leaves_the_directory_as_it_was_unless_it_is_allowed(
     said = run_cli("stage", place, exit_code=10)
     assert f"{place} is as it was: the new set is suspect" in said.stderr
     document = run_cli("stage", place, "--allow", "unverified", "--allow", "suspect", "--json", exit_code=0).document
-    assert archive_in(place) == document["archive"]
-    assert json.loads((place / "manifest.json").read_bytes())["verdict"] == "suspect"
+    assert document_of(place)["archive"] == document["archive"]
+    assert document_of(place)["verdict"] == "suspect"
 
 
 def test_a_break_that_was_allowed_is_not_forgotten_the_next_night(lone: Vault, place: Path, run_cli: RunCli) -> None:
@@ -309,10 +309,6 @@ def test_a_directory_gets_its_name_or_anothers_in_one_step(tmp_path: Path) -> No
         put_in_place(new, place)
         assert (place / "below" / "file").read_text("utf-8") == text
     assert (new / "below" / "file").read_text("utf-8") == "first"
-
-
-def document_of(place: Path) -> Any:
-    return json.loads((place / "manifest.json").read_bytes())
 
 
 @pytest.mark.usefixtures("lone")
