@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 
 import pluggy
@@ -88,7 +89,7 @@ class TarballHook:
 
     unpacked: Unpacked
     properties: Properties
-    facts: Facts
+    time: datetime
 
     @hookimpl
     def collect_artifacts(self, staging: Staging) -> Iterator[Artifact]:
@@ -101,7 +102,7 @@ class TarballHook:
     def verify_staging(self, staging: Staging) -> Iterator[Finding]:
         """Report in what the tarball's registry is not the one in its dump."""
         if self.unpacked.registry is not None:
-            yield from differences(self.unpacked.directory / REGISTRY, staging.directory / REGISTRY, self.facts.time)
+            yield from differences(self.unpacked.directory / REGISTRY, staging.directory / REGISTRY, self.time)
 
 
 def stage_tarball(incoming: Incoming, watch: Stopwatch) -> Staged[Manifest]:
@@ -202,7 +203,7 @@ def _exported(
     incoming: Incoming, sighted: Sighted, target: Target, properties: Properties
 ) -> tuple[Stage, Staging, Written]:
     """Let the hooks write from the restored database, and say of it what the tarball said."""
-    manager = _manager(TarballHook(sighted.unpacked, properties, sighted.facts))
+    manager = _manager(TarballHook(sighted.unpacked, properties, sighted.facts.time))
     size = sighted.unpacked.dump.size
     plan = Stage(
         source=target.database,

@@ -176,13 +176,14 @@ def _refuse_mixed(tarballs: list[Tarball]) -> None:
     projects = sorted({one.project for one in tarballs} - {""})
     if len(projects) > 1:
         raise UsageError(
-            f"these tarballs are of several projects, {', '.join(projects)}: import those of one Server, under its label"
+            f"these tarballs are of several projects, {', '.join(projects)}: import those of one Server under its label"
         )
 
 
 def _failed(path: Path, error: Error) -> Imported:
-    logger.error("%s", error)
-    return Imported(str(path), "failed", error=str(error), exit_code=error.exit_code)
+    said = str(error) if path.name in str(error) else f"{path.name}: {error}"
+    logger.error("%s", said)
+    return Imported(str(path), "failed", error=said, exit_code=error.exit_code)
 
 
 def _standing(series: Series, inventory: Inventory, tarball: Tarball) -> Standing:

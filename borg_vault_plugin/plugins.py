@@ -91,7 +91,7 @@ def collect_files(
         view = replace(staging, producer=impl.plugin_name)
         try:
             answers = _only(manager, hook, impl.plugin)(staging=view, **arguments)
-            artifacts += [_checked(artifact) for answer in answers for artifact in answer]
+            artifacts += [_checked(artifact, impl.plugin_name) for answer in answers for artifact in answer]
         except (Exception, SystemExit) as error:
             raise _failure(impl.plugin_name, error) from error
     if not artifacts:
@@ -138,13 +138,14 @@ def _register(manager: pluggy.PluginManager, point: EntryPoint) -> None:
 def _collect_one(manager: pluggy.PluginManager, plugin: object, snapshot: Snapshot, staging: Staging) -> list[Artifact]:
     answers = _only(manager, "collect_artifacts", plugin)(snapshot=snapshot, staging=staging)
     # A hook written as a generator has run nothing yet: it is drained here, while the snapshot is open.
-    return [_checked(artifact) for answer in answers for artifact in answer]
+    return [_checked(artifact, staging.producer) for answer in answers for artifact in answer]
 
 
-def _checked(artifact: object) -> Artifact:
+def _checked(artifact: object, producer: str) -> Artifact:
+    """Give an artifact back as its producer's own, whatever it says itself."""
     if not isinstance(artifact, Artifact):
         raise SourceError(f"it returned {type(artifact).__name__} for an artifact: return what `artifact()` gives")
-    return artifact
+    return replace(artifact, producer=producer)
 
 
 def _failure(name: str, error: BaseException) -> SourceError:

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from borg_vault_plugin.archive import Archive, SetName
 from borg_vault_plugin.config import Settings
+from borg_vault_plugin.database import source_from_environment
 from borg_vault_plugin.errors import ConfigError
 from borg_vault_plugin.secret import SecretReference
 
@@ -84,11 +85,12 @@ def refuse_same_repository(
 
 
 def _repositories_of(settings: Settings, set_name: SetName) -> tuple[str, ...]:
-    """Name the repositories that a set is stored in: none when it is not configured, or only attested."""
-    keys = settings.sets.keys
-    if set_name == "keys" and (keys is None or keys.attest is not None):
-        return ()
-    return settings.repository_names(set_name)
+    """Name the repositories that a set is stored in: none when it is not backed up from here, or only attested."""
+    if set_name == "keys":
+        keys = settings.sets.keys
+        return () if keys is None or keys.attest is not None else settings.repository_names("keys")
+    named = settings.database.url is not None or source_from_environment(os.environ) is not None
+    return settings.repository_names(set_name) if named else settings.sets.database.repositories
 
 
 def _shared(settings: Settings, ones: tuple[str, ...], others: tuple[str, ...]) -> Iterator[str]:

@@ -41,7 +41,7 @@ TIMESTAMP_FORMAT = "%Y-%m-%d-%H%M%S"
 TIMESTAMP = re.compile(r"(?<!\d)(\d{4})-?(\d\d)-?(\d\d)[-T_](\d\d)[:-]?(\d\d)[:-]?(\d\d)(?!\d)", re.ASCII)
 LARGEST_BYTES = {REGISTRY: 64 << 20, METADATA: 64 << 10}
 LARGEST_OTHER_BYTES = 1 << 30
-SKEW = timedelta(minutes=10)
+OLDEST, SKEW = datetime(2000, 1, 1, tzinfo=UTC), timedelta(minutes=10)
 PRODUCER = "database-dump"  # whatever stands for it: what it gives is what that hook would
 
 
@@ -84,7 +84,7 @@ class _Told:
 
 
 def look_at(path: Path) -> Tarball:
-    """Say of when a tarball is. Raises SourceError for a file that is none, or has no date, or one in the future."""
+    """Say of when a tarball is. Raises SourceError for a file that is none, or has no date, or one that cannot be."""
     directory, metadata = _outside(path)
     project, found = _dated(directory)
     time = found or _instant(metadata.get("created_at", "")) or timestamp_in(path.name)
@@ -93,10 +93,8 @@ def look_at(path: Path) -> Tarball:
             f"nothing in or about {path.name} says of when it is: put its date into its name, as the script does:"
             " backup-2026-05-26-013327.tar.gz"
         )
-    if time > datetime.now(UTC) + SKEW:
-        raise SourceError(
-            f"{path.name} is dated {time:%Y-%m-%d %H:%M:%SZ}, which is in the future: give it its own date"
-        )
+    if not OLDEST < time < datetime.now(UTC) + SKEW:
+        raise SourceError(f"{path.name} is dated {time:%Y-%m-%d %H:%M:%SZ}, which cannot be: give it its own date")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return Tarball(path, file.tell(), digest, time, project)
@@ -220,11 +218,10 @@ def _dated(text: str) -> tuple[str, datetime | None]:
 
 
 def _instant(text: str) -> datetime | None:
-    try:
+    with suppress(ValueError, OverflowError):
         time = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC).replace(microsecond=0)
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC).replace(microsecond=0)
+    return None
 
 
 def _refuse_too_large(member: Member, archive: str) -> None:

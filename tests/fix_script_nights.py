@@ -1,4 +1,4 @@
-"""Seven nights of the Server's own backup script, made once and brought in once: tests look, or work on copies."""
+"""Seven nights of the Server's own backup script, made once; three of them brought in once, to be copied."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from fix_cli import COMMAND, SECONDS, RunCli
 from fix_history import LABEL, WriteConfig
 from fix_repository import PASSPHRASE, PlainRepository, announce
-from fix_tarball import Form, ImportedWeek, ScriptNight, ScriptNights, Week, script_backup
+from fix_tarball import Form, ImportedNights, Operator, ScriptNight, ScriptNights, script_backup
 from fix_vault import copied, digests
 
 from borg_vault_plugin.cluster import Cluster
@@ -42,10 +42,11 @@ def script_nights(
 
 
 @pytest.fixture(scope="session")
-def imported_week(
+def imported_nights(
     script_nights: ScriptNights, repository_template: Path, tmp_path_factory: pytest.TempPathFactory
-) -> ImportedWeek:
-    """The week, brought in by the installed command in one run, the newest tarball named first."""
+) -> ImportedNights:
+    """A night of each form of the script, brought in by the installed command, the newest tarball named first."""
+    nights = tuple(script_nights.nights[place] for place in (0, 3, 6))
     place = tmp_path_factory.mktemp("imported")
     shutil.copytree(repository_template, place / "repository")
     config = place / "config.toml"
@@ -59,30 +60,32 @@ def imported_week(
         "BORG_VAULT_CONFIG": str(config),
         "XDG_STATE_HOME": str(place / "state"),
     }
-    command: list[str | Path] = [COMMAND, "import", "--json", *reversed(script_nights.tarballs)]
+    command: list[str | Path] = [COMMAND, "import", "--json", *(night.tarball for night in reversed(nights))]
     done = subprocess.run(
         command, env=plain_environment(own), check=False, capture_output=True, text=True, timeout=2 * SECONDS
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert not list((place / "state" / "borg-vault" / "staging").rglob("run-*"))
-    return ImportedWeek(script_nights, place / "repository", place / "state" / "borg-vault", json.loads(done.stdout))
+    return ImportedNights(
+        script_nights, nights, place / "repository", place / "state" / "borg-vault", json.loads(done.stdout)
+    )
 
 
 @pytest.fixture
-def week(
-    imported_week: ImportedWeek,
+def convert(
+    imported_nights: ImportedNights,
     run_cli: RunCli,
     write_config: WriteConfig,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> Week:
-    """What an operator has who came over, the test's own: repository, history, the tarballs, the Server."""
-    shutil.copytree(imported_week.repository, tmp_path / "repository")
-    shutil.copytree(imported_week.state, tmp_path / "xdg_state_home" / "borg-vault")
+) -> Operator:
+    """An operator who came over, the test's own: repository, history, the tarballs, the Server."""
+    shutil.copytree(imported_nights.repository, tmp_path / "repository")
+    shutil.copytree(imported_nights.state, tmp_path / "xdg_state_home" / "borg-vault")
     repository = PlainRepository(tmp_path / "repository", tmp_path / "plain-borg")
-    announce(monkeypatch, imported_week.script.vault, repository)
+    announce(monkeypatch, imported_nights.script.vault, repository)
     write_config(LABEL)
-    return Week(imported_week.script, repository, imported_week.document, run_cli)
+    return Operator(imported_nights.script, imported_nights.nights, repository, imported_nights.document, run_cli)
 
 
 @pytest.fixture
@@ -92,8 +95,8 @@ def newcomer(
     run_cli: RunCli,
     write_config: WriteConfig,
     monkeypatch: pytest.MonkeyPatch,
-) -> Week:
-    """What an operator has who is about to come over: an empty repository."""
+) -> Operator:
+    """An operator who is about to come over: an empty repository."""
     announce(monkeypatch, script_nights.vault, repository)
     write_config(LABEL)
-    return Week(script_nights, repository, {"files": []}, run_cli)
+    return Operator(script_nights, (), repository, {"files": []}, run_cli)

@@ -57,6 +57,22 @@ class Shelf:
         shutil.rmtree(self.state)
 
 
+@dataclass(frozen=True, slots=True)
+class Sshd:
+    """An sshd that serves repositories, and how to reach it."""
+
+    port: int
+    served: Path
+    """The directory below which repositories may be."""
+    shell: str
+    """What Borg runs instead of ssh."""
+    log: Path
+
+    def url(self, path: Path) -> str:
+        """Give the URL of a repository."""
+        return f"ssh://127.0.0.1:{self.port}{path}"
+
+
 def variable(name: str) -> str:
     """Name the environment variable that holds a repository's passphrase."""
     return f"PASSPHRASE_OF_{name.upper()}"
@@ -88,3 +104,9 @@ def written_below(directory: Path) -> str:
 def series(set_name: SetName = "provisioning") -> Series:
     """Give the archives of a set of the Server that these tests back up."""
     return Series(LABEL, set_name)
+
+
+def id_of(repository: PlainRepository) -> str:
+    """Give a repository's id, as its config file has it."""
+    config = (repository.path / "config").read_text("utf-8")
+    return next(line.partition(" = ")[2] for line in config.splitlines() if line.startswith("id = "))

@@ -63,20 +63,22 @@ class ScriptNights:
 
 
 @dataclass(frozen=True, slots=True)
-class ImportedWeek:
-    """What the import of a week left behind: repository, state, and the document of `import --json`."""
+class ImportedNights:
+    """What the import of some nights left behind: repository, state, and the document of `import --json`."""
 
     script: ScriptNights
+    nights: tuple[ScriptNight, ...]
     repository: Path
     state: Path
     document: Any
 
 
 @dataclass(frozen=True, slots=True)
-class Week:
-    """An operator of a Server that has a week of tarballs; `document` is of the import of those that are in."""
+class Operator:
+    """An operator of a Server that has a week of tarballs; `nights` are in already, `document` says how."""
 
     script: ScriptNights
+    nights: tuple[ScriptNight, ...]
     repository: PlainRepository
     document: Any
     run: RunCli

@@ -14,7 +14,7 @@ import pytest
 from fix_artifacts import BackedUp, client
 from fix_cli import RunCli
 from fix_repository import PASSPHRASE, PlainRepository, initialised
-from fix_tarball import PIN, PROJECT, TOKEN, VERSION, Week, unpacked
+from fix_tarball import PIN, PROJECT, TOKEN, VERSION, Operator, unpacked
 from fix_vault import digests, new_database
 
 pytest_plugins = ("fix_server", "fix_backed_up", "fix_script_nights")
@@ -31,10 +31,10 @@ def metadata(directory: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if not line.startswith("#"))
 
 
-def test_an_archive_of_ours_is_written_as_the_restore_script_takes_it(week: Week, tmp_path: Path) -> None:
-    archive = week.run("create", "--json", "--no-prune", exit_code=0).document
-    tarball, vault = tmp_path / "out.tar.gz", week.script.vault
-    report = week.run("export", "--json", "latest", tarball, exit_code=0).document
+def test_an_archive_of_ours_is_written_as_the_restore_script_takes_it(convert: Operator, tmp_path: Path) -> None:
+    archive = convert.run("create", "--json", "--no-prune", exit_code=0).document
+    tarball, vault = tmp_path / "out.tar.gz", convert.script.vault
+    report = convert.run("export", "--json", "latest", tarball, exit_code=0).document
     assert (report["archive"], report["verdict"]) == (archive["archive"], "passed")
     directory = unpacked(tarball, tmp_path / "unpacked")
     assert directory.name == re.sub(r"prod-(.*)T(\d\d):(\d\d):(\d\d)Z", r"\1-\2\3\4", archive["archive"])
@@ -50,35 +50,37 @@ def test_an_archive_of_ours_is_written_as_the_restore_script_takes_it(week: Week
     assert facts["agledger_version"] == facts["compose_project"] == ""
 
 
-def test_plain_pg_restore_as_the_script_runs_it_gives_the_database_of_that_night(week: Week, tmp_path: Path) -> None:
-    night, cluster = week.script.nights[4], week.script.vault.cluster
-    week.run("export", night.archive, tmp_path / "out.tar.gz", exit_code=0)
+def test_plain_pg_restore_as_the_script_runs_it_gives_the_database_of_that_night(
+    convert: Operator, tmp_path: Path
+) -> None:
+    night, cluster = convert.nights[1], convert.script.vault.cluster
+    convert.run("export", night.archive, tmp_path / "out.tar.gz", exit_code=0)
     dump = unpacked(tmp_path / "out.tar.gz", tmp_path / "unpacked") / "db.dump"
     with new_database(cluster) as name:
         client(cluster, "pg_restore", "--no-owner", f"--dbname={name}", dump)
         assert digests(cluster.conninfo(name)) == night.digests
 
 
-def test_an_imported_archive_gets_back_what_the_script_had_noted(week: Week, tmp_path: Path) -> None:
-    night = week.script.nights[5]
+def test_an_imported_archive_gets_back_what_the_script_had_noted(convert: Operator, tmp_path: Path) -> None:
+    night = convert.nights[2]
     was = metadata(unpacked(night.tarball, tmp_path / "was"))
-    said = week.run("export", night.archive, tmp_path / "out.tar.gz", exit_code=0)
+    said = convert.run("export", night.archive, tmp_path / "out.tar.gz", exit_code=0)
     directory = unpacked(tmp_path / "out.tar.gz", tmp_path / "is")
     assert metadata(directory) == was
     assert was.items() >= {"compose_project": PROJECT, "agledger_version": VERSION, "agledger_image_pin": PIN}.items()
     assert "not known" not in said.stdout
 
 
-def test_what_a_tarball_cannot_tell_is_said(week: Week, tmp_path: Path) -> None:
-    said = week.run("export", week.script.nights[0].archive, tmp_path / "out.tar.gz", exit_code=0)
+def test_what_a_tarball_cannot_tell_is_said(convert: Operator, tmp_path: Path) -> None:
+    said = convert.run("export", convert.nights[0].archive, tmp_path / "out.tar.gz", exit_code=0)
     assert "the Server's version is not known" in said.stdout
     assert "which database it is from is not known" in said.stdout
 
 
-def test_a_tarball_is_for_us_alone_and_the_same_bytes_every_time(week: Week, tmp_path: Path) -> None:
-    archive = week.script.nights[0].archive
+def test_a_tarball_is_for_us_alone_and_the_same_bytes_every_time(convert: Operator, tmp_path: Path) -> None:
+    archive = convert.nights[0].archive
     for name in ("one.tar.gz", "two.tar.gz"):
-        week.run("export", archive, tmp_path / name, exit_code=0)
+        convert.run("export", archive, tmp_path / name, exit_code=0)
     one, two = tmp_path / "one.tar.gz", tmp_path / "two.tar.gz"
     assert one.read_bytes() == two.read_bytes()
     assert stat.S_IMODE(one.stat().st_mode) == 0o600
@@ -98,36 +100,36 @@ def taken(tmp_path: Path) -> Iterator[Path]:
     assert path.read_text("utf-8") == "precious"
 
 
-def test_nothing_is_overwritten(week: Week, taken: Path, tmp_path: Path) -> None:
-    said = week.run("export", "latest", taken, exit_code=2)
+def test_nothing_is_overwritten(convert: Operator, taken: Path, tmp_path: Path) -> None:
+    said = convert.run("export", "latest", taken, exit_code=2)
     assert f"{taken} exists already" in said.stderr
     (tmp_path / "link.tar.gz").symlink_to(tmp_path / "nowhere")
-    assert "exists already" in week.run("export", "latest", tmp_path / "link.tar.gz", exit_code=2).stderr
-    said = week.run("export", "latest", tmp_path / "no" / "out.tar.gz", exit_code=2)
+    assert "exists already" in convert.run("export", "latest", tmp_path / "link.tar.gz", exit_code=2).stderr
+    said = convert.run("export", "latest", tmp_path / "no" / "out.tar.gz", exit_code=2)
     assert "is no directory: make it first" in said.stderr
 
 
-def test_an_archive_that_is_not_what_its_manifest_says_is_not_written(week: Week, tmp_path: Path) -> None:
-    night = week.script.nights[0]
-    directory = week.repository.extract(night.archive, tmp_path / "extracted")
+def test_an_archive_that_is_not_what_its_manifest_says_is_not_written(convert: Operator, tmp_path: Path) -> None:
+    night = convert.nights[0]
+    directory = convert.repository.extract(night.archive, tmp_path / "extracted")
     with (directory / "db.dump").open("r+b") as dump:
         dump.seek(5000)
         dump.write(b"somebody was here")
-    (one,) = (one for one in week.repository.archives() if one["name"] == night.archive)
-    week.repository.borg("delete", f"::{night.archive}")
+    (one,) = (one for one in convert.repository.archives() if one["name"] == night.archive)
+    convert.repository.borg("delete", f"::{night.archive}")
     options = [f"--comment={one['comment']}", f"--timestamp={one['start'].partition('.')[0]}", "--files-cache=disabled"]
-    week.repository.borg("create", *options, f"::{night.archive}", ".", cwd=directory)
-    report = week.run("export", "--json", night.archive, tmp_path / "out.tar.gz", exit_code=10).document
+    convert.repository.borg("create", *options, f"::{night.archive}", ".", cwd=directory)
+    report = convert.run("export", "--json", night.archive, tmp_path / "out.tar.gz", exit_code=10).document
     assert [(one["code"], one["where"]) for one in report["findings"]] == [("SET_FILE_CHANGED", "db.dump")]
     assert not (tmp_path / "out.tar.gz").exists()
 
 
-def test_a_foreign_archive_is_not_written(week: Week, tmp_path: Path) -> None:
-    week.repository.add("prod-2026-01-01T00:00:00Z")
-    said = week.run("export", "prod-2026-01-01T00:00:00Z", tmp_path / "out.tar.gz", exit_code=5)
+def test_a_foreign_archive_is_not_written(convert: Operator, tmp_path: Path) -> None:
+    convert.repository.add("prod-2026-01-01T00:00:00Z")
+    said = convert.run("export", "prod-2026-01-01T00:00:00Z", tmp_path / "out.tar.gz", exit_code=5)
     assert "cannot extract prod-2026-01-01T00:00:00Z" in said.stderr
     assert not (tmp_path / "out.tar.gz").exists()
-    assert week.run("export", "prod-1999", tmp_path / "out.tar.gz", exit_code=2).stderr
+    assert convert.run("export", "prod-1999", tmp_path / "out.tar.gz", exit_code=2).stderr
 
 
 def lasting(manifest: Any) -> Any:
@@ -181,7 +183,7 @@ def test_what_goes_out_comes_in_as_an_equal_set(
     assert {check["verdict"] for check in drilled["checks"]} <= {"passed", "not_applicable"}
 
 
-def test_a_tarball_that_cannot_be_written_leaves_nothing(week: Week, tmp_path: Path) -> None:
-    said = week.run("export", "latest", tmp_path / ("x" * 250), exit_code=7)
+def test_a_tarball_that_cannot_be_written_leaves_nothing(convert: Operator, tmp_path: Path) -> None:
+    said = convert.run("export", "latest", tmp_path / ("x" * 250), exit_code=7)
     assert "cannot be written: File name too long" in said.stderr
     assert not list(tmp_path.glob(".*"))

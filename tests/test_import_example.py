@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from fix_artifacts import client
 from fix_cli import SECONDS
-from fix_tarball import Week, unpacked
+from fix_tarball import Operator, unpacked
 from fix_vault import digests, new_database
 
 from borg_vault_plugin.config import load_settings
@@ -31,7 +31,7 @@ def move_over(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=3 * SECONDS, env=environment)
 
 
-def test_seven_nights_in_one_of_ours_two_drills_and_out_again(newcomer: Week, tmp_path: Path) -> None:
+def test_seven_nights_in_one_of_ours_two_drills_and_out_again(newcomer: Operator, tmp_path: Path) -> None:
     script, directory = newcomer.script, tmp_path / "backup"
     directory.mkdir()
     for tarball in script.tarballs:
@@ -50,7 +50,7 @@ def test_seven_nights_in_one_of_ours_two_drills_and_out_again(newcomer: Week, tm
         assert digests(script.vault.cluster.conninfo(name)) == script.nights[-1].digests
 
 
-def test_it_stops_at_a_tarball_that_is_damaged_and_says_which(newcomer: Week, tmp_path: Path) -> None:
+def test_it_stops_at_a_tarball_that_is_damaged_and_says_which(newcomer: Operator, tmp_path: Path) -> None:
     (tmp_path / "backup-2026-06-12-013027.tar.gz").write_bytes(newcomer.script.tarballs[0].read_bytes()[:9000])
     done = move_over(tmp_path, tmp_path / "out.tar.gz")
     assert done.returncode == 4

@@ -15,7 +15,7 @@ import pytest
 from fix_damage import ledger, rewrite
 from fix_history import WriteConfig, replace_rows
 from fix_repository import PlainRepository, initialised
-from fix_tarball import ScriptNights, Week, bent, script_backup, unpacked
+from fix_tarball import Operator, ScriptNights, bent, script_backup, unpacked
 from fix_vault import Vault, new_database
 
 from borg_vault_plugin.config import Settings
@@ -64,27 +64,29 @@ def of_major(number: int) -> Callable[[Path], None]:
     return bend
 
 
-def test_a_rewritten_history_between_two_tarballs_is_found(week: Week, tmp_path: Path) -> None:
-    before, last = week.script.nights[-2:]
-    week.repository.borg("delete", f"::{last.archive}")
-    with own_copy(week.script.vault) as vault:
+def test_a_rewritten_history_between_two_tarballs_is_found(convert: Operator, tmp_path: Path) -> None:
+    before, last = convert.nights[-2:]
+    convert.repository.borg("delete", f"::{last.archive}")
+    with own_copy(convert.script.vault) as vault:
         rows = ledger(vault.sample)
         rewrite(rows)
         replace_rows(vault, rows.rows)
         tarball = script_backup(vault, tmp_path / "script", last.time - timedelta(hours=3))
-    bad, later = week.bring_in(last.tarball, tarball, exit_code=10)
+    bad, later = convert.bring_in(last.tarball, tarball, exit_code=10)
     assert [one["backup"]["verdict"] for one in (bad, later)] == ["suspect", "good"]
     assert findings(bad) == ["CONTINUITY_CHAIN_REWRITTEN"]
     assert [one["backup"]["continuity"]["previous"] for one in (bad, later)] == [before.archive, before.archive]
-    assert f"{bad['archive']}.suspect" in week.repository.names()
+    assert f"{bad['archive']}.suspect" in convert.repository.names()
 
 
-def test_an_older_tarball_that_comes_later_is_held_against_what_is_older_and_never_against_newer(week: Week) -> None:
-    nights = week.script.nights
-    week.repository.borg("delete", f"::{nights[0].archive}", nights[2].archive)
-    first, third = week.bring_in(nights[0].tarball, nights[2].tarball)
+def test_an_older_tarball_that_comes_later_is_held_against_what_is_older_and_never_against_newer(
+    convert: Operator,
+) -> None:
+    nights = convert.nights
+    convert.repository.borg("delete", f"::{nights[0].archive}", nights[1].archive)
+    first, second = convert.bring_in(nights[0].tarball, nights[1].tarball)
     assert first["backup"]["continuity"]["verdict"] == "not_applicable"
-    assert third["backup"]["continuity"]["previous"] == nights[1].archive
+    assert second["backup"]["continuity"]["previous"] == nights[0].archive
 
 
 def change_key(rows: list[list[str]]) -> None:
@@ -118,7 +120,7 @@ def test_a_registry_that_is_not_the_dumps_contradicts_it(
     }
 
 
-def test_a_set_whose_registry_contradicts_its_dump_is_suspect(newcomer: Week, tmp_path: Path) -> None:
+def test_a_set_whose_registry_contradicts_its_dump_is_suspect(newcomer: Operator, tmp_path: Path) -> None:
     tarball = bent(newcomer.script.tarballs[6], tmp_path, rows_changed(lose_key))
     (imported,) = newcomer.bring_in(tarball, exit_code=10)
     assert (imported["backup"]["verdict"], findings(imported)) == ("suspect", ["TARBALL_REGISTRY_DIFFERS"])
@@ -159,7 +161,7 @@ def without(directory: Path) -> None:
 
 
 def test_a_registry_with_something_else_in_it_is_left_out_and_that_of_the_dump_is_there(
-    newcomer: Week, tmp_path: Path
+    newcomer: Operator, tmp_path: Path
 ) -> None:
     tarball = bent(newcomer.script.tarballs[0], tmp_path, with_a_log_line)
     (imported,) = newcomer.bring_in(tarball, warning="does not begin with its header and is left out")
@@ -167,7 +169,7 @@ def test_a_registry_with_something_else_in_it_is_left_out_and_that_of_the_dump_i
     assert newcomer.repository.read(imported["archive"], CSV).startswith(b"key_id,public_key,")
 
 
-def test_without_a_server_of_its_major_a_tarball_is_stored_and_unverified(newcomer: Week, tmp_path: Path) -> None:
+def test_without_a_server_of_its_major_a_tarball_is_stored_and_unverified(newcomer: Operator, tmp_path: Path) -> None:
     nights = newcomer.script.nights
     tarball = bent(nights[0].tarball, tmp_path, of_major(17))
     unverified, good = newcomer.bring_in(
@@ -192,7 +194,7 @@ def of_a_foreign_locale(directory: Path) -> None:
     dump.write_bytes(data.replace(b"LOCALE = 'C.UTF-8'", b"LOCALE = 'xx_YY.u'"))
 
 
-def test_a_database_of_a_locale_that_is_not_here_is_verified_all_the_same(newcomer: Week, tmp_path: Path) -> None:
+def test_a_database_of_a_locale_that_is_not_here_is_verified_all_the_same(newcomer: Operator, tmp_path: Path) -> None:
     (imported,) = newcomer.bring_in(bent(newcomer.script.tarballs[0], tmp_path, of_a_foreign_locale))
     assert imported["backup"]["verdict"] == "good"
     properties = newcomer.manifest(imported["archive"])["survey"]["properties"]
@@ -201,7 +203,7 @@ def test_a_database_of_a_locale_that_is_not_here_is_verified_all_the_same(newcom
 
 
 def test_what_could_not_be_verified_is_verified_by_a_second_import_once_that_can_be_done(
-    newcomer: Week, monkeypatch: pytest.MonkeyPatch
+    newcomer: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     night = newcomer.script.nights[4]
     with monkeypatch.context() as without_the_extra:
@@ -218,7 +220,7 @@ def test_what_could_not_be_verified_is_verified_by_a_second_import_once_that_can
     assert newcomer.bring_in(night.tarball)[0]["status"] == "there"
 
 
-def test_a_dump_that_the_server_refuses_is_stored_and_unverified(newcomer: Week, tmp_path: Path) -> None:
+def test_a_dump_that_the_server_refuses_is_stored_and_unverified(newcomer: Operator, tmp_path: Path) -> None:
     with own_copy(newcomer.script.vault) as vault:
         vault.execute("SET session_replication_role = replica", "DELETE FROM orgs")
         tarball = script_backup(vault, tmp_path / "script", newcomer.script.nights[6].time)
@@ -227,7 +229,7 @@ def test_a_dump_that_the_server_refuses_is_stored_and_unverified(newcomer: Week,
     assert imported["backup"]["verdict"] == "unverified"
 
 
-def test_an_archive_of_another_origin_with_its_name_stands_and_is_named(newcomer: Week) -> None:
+def test_an_archive_of_another_origin_with_its_name_stands_and_is_named(newcomer: Operator) -> None:
     night = newcomer.script.nights[0]
     newcomer.repository.add_at(f"{night.time:%Y-%m-%dT%H:%M:%S}", night.archive)
     before = newcomer.repository.archives()
@@ -236,7 +238,9 @@ def test_an_archive_of_another_origin_with_its_name_stands_and_is_named(newcomer
     assert newcomer.repository.archives() == before
 
 
-def test_two_tarballs_of_one_second_are_not_mixed_up_and_one_needs_no_registry(newcomer: Week, tmp_path: Path) -> None:
+def test_two_tarballs_of_one_second_are_not_mixed_up_and_one_needs_no_registry(
+    newcomer: Operator, tmp_path: Path
+) -> None:
     night = newcomer.script.nights[0]
     other = bent(night.tarball, tmp_path, without, name="a-day-to-remember.tar.gz")
     first, second = newcomer.bring_in(night.tarball, other, exit_code=5, warning="two backups have one date")
@@ -245,7 +249,7 @@ def test_two_tarballs_of_one_second_are_not_mixed_up_and_one_needs_no_registry(n
     assert newcomer.repository.read(night.archive, CSV).startswith(b"key_id,public_key,")
 
 
-def test_tarballs_of_several_servers_in_one_directory_are_not_mixed(newcomer: Week, tmp_path: Path) -> None:
+def test_tarballs_of_several_servers_in_one_directory_are_not_mixed(newcomer: Operator, tmp_path: Path) -> None:
     tarball, night = newcomer.script.tarballs[6], newcomer.script.nights[6]
     other = script_backup(newcomer.script.vault, tmp_path, night.time, project="ledger-prod-2")
     said = newcomer.run("import", *newcomer.script.tarballs, other, exit_code=2)
@@ -255,31 +259,31 @@ def test_tarballs_of_several_servers_in_one_directory_are_not_mixed(newcomer: We
 
 
 @pytest.fixture
-def offsite(week: Week, write_config: WriteConfig, tmp_path: Path) -> PlainRepository:
+def offsite(convert: Operator, write_config: WriteConfig, tmp_path: Path) -> PlainRepository:
     """A second repository, which is empty, and a third that is not there."""
     second = initialised(tmp_path / "offsite", tmp_path / "plain-borg")
-    places = {"default": week.repository.path, "offsite": second.path, "gone": tmp_path / "gone"}
+    places = {"default": convert.repository.path, "offsite": second.path, "gone": tmp_path / "gone"}
     tables = "\n".join(f'[repositories.{name}]\npath = "{path}"' for name, path in places.items())
     write_config(f'label = "prod"\n{tables}\n')
     return second
 
 
 def test_each_repository_gets_what_it_lacks_and_one_that_fails_does_not_stop_the_others(
-    week: Week, offsite: PlainRepository
+    convert: Operator, offsite: PlainRepository
 ) -> None:
-    night, before = week.script.nights[0], week.repository.archives()
-    (found,) = week.bring_in(night.tarball, exit_code=5, warning="repository gone")
+    night, before = convert.nights[0], convert.repository.archives()
+    (found,) = convert.bring_in(night.tarball, exit_code=5, warning="repository gone")
     assert {one["repository"]: one["status"] for one in found["backup"]["repositories"]} == {
         "offsite": "stored",
         "gone": "failed",
     }
-    assert (offsite.names(), week.repository.archives()) == ([night.archive], before)
-    (there,) = week.bring_in(night.tarball, exit_code=5, warning="repository gone")
+    assert (offsite.names(), convert.repository.archives()) == ([night.archive], before)
+    (there,) = convert.bring_in(night.tarball, exit_code=5, warning="repository gone")
     assert (there["status"], there["exit_code"]) == ("there", 5)
-    assert week.bring_in("-r", "offsite", "-r", "default", night.tarball)[0]["status"] == "there"
+    assert convert.bring_in("-r", "offsite", "-r", "default", night.tarball)[0]["status"] == "there"
 
 
-def test_a_running_backup_keeps_an_import_out(newcomer: Week, tmp_path: Path) -> None:
+def test_a_running_backup_keeps_an_import_out(newcomer: Operator, tmp_path: Path) -> None:
     state = Settings(state_directory=tmp_path / "xdg_state_home" / "borg-vault").state_directory
     with run_lock(state, "prod"):
         said = newcomer.run("import", newcomer.script.tarballs[0], exit_code=6)

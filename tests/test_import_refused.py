@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fix_tarball import Week, bent, script_backup
+from fix_tarball import Operator, bent, script_backup
 from fix_vault import Vault
 
 from borg_vault_plugin.progress import unseen
@@ -132,7 +132,7 @@ def test_no_end_of_zeros_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.7, 0.99])
-def test_a_tarball_that_was_cut_short_is_refused(share: float, newcomer: Week, tmp_path: Path) -> None:
+def test_a_tarball_that_was_cut_short_is_refused(share: float, newcomer: Operator, tmp_path: Path) -> None:
     whole = newcomer.script.tarballs[0].read_bytes()
     cut = tmp_path / f"backup-{DIRECTORY}.tar.gz"
     cut.write_bytes(whole[: int(len(whole) * share)])
@@ -141,7 +141,7 @@ def test_a_tarball_that_was_cut_short_is_refused(share: float, newcomer: Week, t
     assert newcomer.repository.names() == []
 
 
-def test_a_tarball_with_one_bit_changed_is_refused(newcomer: Week, tmp_path: Path) -> None:
+def test_a_tarball_with_one_bit_changed_is_refused(newcomer: Operator, tmp_path: Path) -> None:
     data = bytearray(newcomer.script.tarballs[0].read_bytes())
     data[len(data) // 2] ^= 1
     damaged = tmp_path / f"backup-{DIRECTORY}.tar.gz"
@@ -164,7 +164,7 @@ def test_a_file_of_another_kind_is_refused(content: bytes, message: str, tmp_pat
     assert message in refusal(tarball, tmp_path / "unpacked")
 
 
-def test_what_is_no_file_is_refused_and_never_waited_for(newcomer: Week, tmp_path: Path) -> None:
+def test_what_is_no_file_is_refused_and_never_waited_for(newcomer: Operator, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.tar.gz")
     found = newcomer.bring_in(
         tmp_path / "pipe.tar.gz", tmp_path, tmp_path / "nowhere.tar.gz", exit_code=4, warning="no file"
@@ -172,7 +172,7 @@ def test_what_is_no_file_is_refused_and_never_waited_for(newcomer: Week, tmp_pat
     assert {one["status"] for one in found} == {"failed"}
 
 
-def test_a_dump_that_was_cut_short_before_it_was_packed_is_refused(newcomer: Week, tmp_path: Path) -> None:
+def test_a_dump_that_was_cut_short_before_it_was_packed_is_refused(newcomer: Operator, tmp_path: Path) -> None:
     def cut(directory: Path) -> None:
         dump = directory / "db.dump"
         os.truncate(dump, dump.stat().st_size // 2)
@@ -182,7 +182,7 @@ def test_a_dump_that_was_cut_short_before_it_was_packed_is_refused(newcomer: Wee
     assert newcomer.repository.names() == []
 
 
-def test_one_bad_tarball_does_not_stop_the_others(newcomer: Week, tmp_path: Path) -> None:
+def test_one_bad_tarball_does_not_stop_the_others(newcomer: Operator, tmp_path: Path) -> None:
     nights = newcomer.script.nights
     bad = written(tmp_path / f"backup-{DIRECTORY}.tar.gz", member("/etc/passwd", b"x"))
     found = newcomer.bring_in(bad, nights[0].tarball, exit_code=4, warning="leads out of its directory")
@@ -192,7 +192,7 @@ def test_one_bad_tarball_does_not_stop_the_others(newcomer: Week, tmp_path: Path
     assert "2 tarballs: 1 there already, 1 FAILED" in text
 
 
-def test_other_plain_files_beside_the_three_are_passed_over(newcomer: Week, tmp_path: Path) -> None:
+def test_other_plain_files_beside_the_three_are_passed_over(newcomer: Operator, tmp_path: Path) -> None:
     def add(directory: Path) -> None:
         (directory / "._db.dump").write_bytes(b"of a Mac")
         (directory / "notes.txt").write_text("by hand", "utf-8")
@@ -206,7 +206,7 @@ def test_other_plain_files_beside_the_three_are_passed_over(newcomer: Week, tmp_
 PRIVATE = "MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g"  # RFC 8410, 10.3: an example
 
 
-def test_a_private_key_in_the_csv_is_refused_without_being_shown(newcomer: Week, tmp_path: Path) -> None:
+def test_a_private_key_in_the_csv_is_refused_without_being_shown(newcomer: Operator, tmp_path: Path) -> None:
     def add(directory: Path) -> None:
         path = directory / "vault-public-keys.csv"
         lines = path.read_text("utf-8").splitlines()
@@ -220,7 +220,7 @@ def test_a_private_key_in_the_csv_is_refused_without_being_shown(newcomer: Week,
 
 
 def test_a_private_key_in_the_dumps_registry_is_refused_also_in_a_column_that_is_not_exported(
-    newcomer: Week, latest_vault: Vault, tmp_path: Path
+    newcomer: Operator, latest_vault: Vault, tmp_path: Path
 ) -> None:
     latest_vault.execute(
         "ALTER TABLE vault_signing_keys ADD secret bytea",
@@ -232,7 +232,7 @@ def test_a_private_key_in_the_dumps_registry_is_refused_also_in_a_column_that_is
     assert newcomer.repository.names() == []
 
 
-def test_a_database_that_is_no_servers_is_refused(newcomer: Week, latest_vault: Vault, tmp_path: Path) -> None:
+def test_a_database_that_is_no_servers_is_refused(newcomer: Operator, latest_vault: Vault, tmp_path: Path) -> None:
     latest_vault.execute("DROP SCHEMA public CASCADE", "CREATE SCHEMA public", "CREATE TABLE public.t AS SELECT 1 AS n")
     tarball = script_backup(latest_vault, tmp_path / "script", newcomer.script.nights[0].time, form="old")
     said = newcomer.run("import", tarball, exit_code=4)

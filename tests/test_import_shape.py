@@ -70,6 +70,11 @@ DATED: dict[str, tuple[str, str, dict[str, str] | None]] = {
     "the metadata's, of no zone": ("server", "x.tar.gz", {"created_at": "2026-05-26 01:33:27"}),
     "the file's, without metadata": ("server", "backup-server-2026-05-26-013327.tar.gz", None),
     "the file's, with metadata of no date": ("server", "2026-05-26-013327.tgz", {"created_at": ""}),
+    "the file's, with metadata of no instant": (
+        "server",
+        "2026-05-26-013327.tgz",
+        {"created_at": "0001-01-01T00:00+14:00"},
+    ),
     "the file's, with metadata of a broken date": ("server", "2026-05-26-013327.tgz", {"created_at": "yesterday"}),
 }
 
@@ -85,10 +90,11 @@ def test_a_tarball_without_any_date_is_refused_with_what_to_do(tmp_path: Path) -
         look_at(tarball(tmp_path / "files", "server", "latest.tar.gz"))
 
 
-def test_a_tarball_of_the_future_is_refused(tmp_path: Path) -> None:
+def test_a_tarball_of_the_future_or_of_long_ago_is_refused(tmp_path: Path) -> None:
     ahead = datetime.now(UTC) + timedelta(minutes=11)
-    with pytest.raises(SourceError, match="which is in the future"):
-        look_at(tarball(tmp_path / "files", f"{ahead:%Y-%m-%d-%H%M%S}", "x.tar.gz"))
+    for name in (f"{ahead:%Y-%m-%d-%H%M%S}", "0001-01-01-000000"):
+        with pytest.raises(SourceError, match="which cannot be: give it its own date"):
+            look_at(tarball(tmp_path / "files", name, f"{name}.tar.gz"))
     close = datetime.now(UTC) + timedelta(minutes=5)
     assert look_at(tarball(tmp_path / "others", f"{close:%Y-%m-%d-%H%M%S}", "x.tar.gz")).size
 

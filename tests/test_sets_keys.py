@@ -77,9 +77,7 @@ def test_files_and_directories_are_stored(configure: Configure, keys: Path, tmp_
     assert {one["producer"] for one in document["artifacts"]} == {"key-files"}
     (archive,) = shelf["escrow"].archives()
     assert archive["comment"].endswith(" set=keys")
-    assert stored_in(shelf, tmp_path / "extracted") == {
-        f"keys/{path}": data for path, data in files_in(keys).items()
-    }
+    assert stored_in(shelf, tmp_path / "extracted") == {f"keys/{path}": data for path, data in files_in(keys).items()}
 
 
 def test_the_keys_are_told_to_nobody(configure: Configure, keys: Path) -> None:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import itertools
 import shutil
 import socket
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from fix_cli import RunCli
-from fix_repository import PlainRepository
-from fix_shelf import Shelf, WriteConfig
+from fix_shelf import Shelf, WriteConfig, id_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from borg_vault_plugin.history import Event
+from borg_vault_plugin.history import Event, Happening
 from borg_vault_plugin.split import place_of
 
 pytest_plugins = ("fix_server", "fix_sets")
@@ -128,6 +126,25 @@ def test_keys_that_are_only_attested_share_nothing(write_config: WriteConfig, ru
     write_config("label = 'prod'\n[sets.keys]\nattest = 'true'\n[repositories.nas]\npath = '/b/nas'\n")
     run_cli("config", "validate", exit_code=0)
     run_cli("create", "--set", "keys", exit_code=0)
+
+
+def test_a_host_that_has_only_the_keys_needs_no_place_for_a_database(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = "[sets.keys]\ncommand = 'echo key'\n"
+    shelf.configure(keys, escrow="")
+    assert "share repository escrow" in shelf.run("create", "--set", "keys", exit_code=3).stderr
+    monkeypatch.delenv("DATABASE_URL")
+    shelf.run("create", "--set", "keys", "--dry-run", exit_code=0)
+    shelf.configure(f"{keys}[sets.database]\nrepositories = ['escrow']\n", escrow="")
+    assert "share repository escrow" in shelf.run("create", "--set", "keys", exit_code=3).stderr
+    for url in ("'postgresql:///app'", "{ env = 'NOT_SET_HERE' }"):
+        shelf.configure(f"{keys}[database]\nurl = {url}\n", escrow="")
+        assert "share repository escrow" in shelf.run("create", "--set", "keys", exit_code=3).stderr
+    shelf.configure(keys, escrow="")
+    monkeypatch.setenv("PGDATABASE", "app")
+    monkeypatch.setenv("PGHOST", "/tmp")
+    assert "share repository escrow" in shelf.run("create", "--set", "keys", exit_code=3).stderr
 
 
 @pytest.mark.usefixtures("borgs_own")
@@ -281,13 +298,7 @@ def test_a_label_that_ends_like_a_set_is_refused(ending: str, write_config: Writ
         assert "set another" in said
 
 
-def id_of(repository: PlainRepository) -> str:
-    """Give a repository's id, as its config file has it."""
-    config = (repository.path / "config").read_text("utf-8")
-    return next(line.partition(" = ")[2] for line in config.splitlines() if line.startswith("id = "))
-
-
-def event(happening: Callable[..., object] | str, repository_id: str) -> Event:
+def event(happening: Happening, repository_id: str) -> Event:
     """Give what happened to an archive of the database that was in a repository."""
     name, now = "prod-2026-05-01T01:00:00Z", datetime.now(UTC)
-    return Event(time=now, event=happening, archive=name, repository=repository_id, archive_id="00")  # type: ignore[arg-type]
+    return Event(time=now, event=happening, archive=name, repository=repository_id, archive_id="00")

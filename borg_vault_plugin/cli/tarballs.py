@@ -16,9 +16,7 @@ from borg_vault_plugin.report import as_json
 @app.command("import", epilog=exit_codes(4, 5, 6, 7, 10, 11))
 def import_(
     context: typer.Context,
-    files: Annotated[
-        list[Path], typer.Argument(metavar="FILE.tar.gz...", help="Tarballs of the Server's backup script.")
-    ],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE.tar.gz", help="Tarballs of the Server's backup script.")],
     repository: RepositoryNames = [],  # noqa: B006 - typer reads it, nobody changes it
     as_document: Json = False,
 ) -> None:
