@@ -19,7 +19,7 @@ from borg_vault_plugin.borg import find_borg, open_repository
 from borg_vault_plugin.cluster import Cluster, embedded_distributions, throwaway_cluster
 from borg_vault_plugin.config import Settings
 from borg_vault_plugin.errors import PreflightError, RepositoryError, SourceError
-from borg_vault_plugin.rehearsal import Request, rehearse
+from borg_vault_plugin.recovery.rehearsal import Request, rehearse
 from borg_vault_plugin.report import Backup
 from borg_vault_plugin.sample import SampleVault, VaultShape
 from borg_vault_plugin.secret import SecretReference

@@ -79,7 +79,7 @@ EXIT_CODES = {
     7: "preflight refused: space, versions or permissions would make the run fail",
     10: "verification failed",
     11: "could not verify",
-    12: "refused: what is good would be lost, by retention or by restoring an older state",
+    12: "refused by retention safety, or because restoring an older state would lose something",
     13: "status: stale or incomplete",
     130: "interrupted (SIGINT)",
     143: "interrupted (SIGTERM)",

@@ -13,7 +13,8 @@ from borg_vault_plugin.borg import SEGMENT_BYTES, Repository
 from borg_vault_plugin.clients import find_clients
 from borg_vault_plugin.database import Connection, Source, answering, explain, only_row
 from borg_vault_plugin.errors import PreflightError, SourceError
-from borg_vault_plugin.snapshot import open_session, tables_to_dump
+from borg_vault_plugin.session import open_session
+from borg_vault_plugin.snapshot import tables_to_dump
 
 # Per byte of table. A dump holds the rows as text, where binary values take two characters a byte; on sample vaults
 # 1.42 was measured. The chain stands there once more, in base64: 1.36 was measured.

@@ -29,28 +29,11 @@ from borg_vault_plugin import process
 from borg_vault_plugin.clients import Clients, find_clients
 from borg_vault_plugin.database import Connection, Source, advised, answering, cut, explain, only_row
 from borg_vault_plugin.errors import ContendedError, SourceError
+from borg_vault_plugin.session import BEGIN, open_session, set_lock_timeout
 
 logger = logging.getLogger(__name__)
 
 Resource = TypeVar("Resource")
-
-# Set where the server knows them. row_security: a policy would filter COPY without a word; off makes PostgreSQL refuse
-# instead. The timeouts: a server may end long or idle transactions by default. The rest: pinned output formats.
-SESSION_SETTINGS = {
-    "statement_timeout": "0",
-    "idle_in_transaction_session_timeout": "0",
-    "idle_session_timeout": "0",
-    "transaction_timeout": "0",
-    "row_security": "off",
-    "search_path": "pg_catalog",
-    "TimeZone": "UTC",
-    "DateStyle": "ISO, YMD",
-    "IntervalStyle": "postgres",
-    "extra_float_digits": "1",
-    "bytea_output": "hex",
-    "quote_all_identifiers": "off",
-    "jit": "off",
-}
 
 # Members of an extension are created by CREATE EXTENSION; only its configuration tables are dumped.
 TABLES_TO_DUMP = """
@@ -68,7 +51,6 @@ SELECT c.oid::int8, n.nspname, c.relname, format('%I.%I', n.nspname, c.relname),
 JOINING_LOCK_TIMEOUT = timedelta(seconds=5)
 CONTENDED = "another session, often a migration, wants a table for itself: run again when it is done"
 CANCEL_SECONDS = 3.0
-BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,12 +176,12 @@ class Snapshot:
         if not self.tables:
             return
         tables = ", ".join(f"ONLY {table.quoted}" for table in self.tables)
-        _set_lock_timeout(connection, self.joining_lock_timeout)
+        set_lock_timeout(connection, self.joining_lock_timeout)
         try:
             connection.execute(f"LOCK TABLE {tables} IN ACCESS SHARE MODE".encode())
         except psycopg.errors.LockNotAvailable as error:
             raise ContendedError(f"database {self.source.address}: {CONTENDED}") from error
-        _set_lock_timeout(connection, self.lock_timeout)
+        set_lock_timeout(connection, self.lock_timeout)
 
     @contextlib.contextmanager
     def _kept(self, kept: list[Resource], resource: Resource) -> Iterator[None]:
@@ -268,29 +250,6 @@ def _check_still_held(connection: Connection, source: Source) -> None:
         raise SourceError(
             f"database {source.address}: the session that held the snapshot was ended: {explain(error)}"
         ) from error
-
-
-@contextlib.contextmanager
-def open_session(source: Source, lock_timeout: timedelta = timedelta(seconds=10)) -> Iterator[Connection]:
-    """Open a prepared session outside any snapshot, to ask the server about itself; raises psycopg.Error."""
-    with contextlib.closing(source.connect()) as connection:
-        with answering(connection, source):
-            prepare_session(connection, lock_timeout=lock_timeout)
-        yield connection
-
-
-def prepare_session(connection: Connection, *, lock_timeout: timedelta) -> None:
-    """Pin everything in a session that could end it, filter its rows or change how values are printed."""
-    settings = SESSION_SETTINGS | {"lock_timeout": f"{lock_timeout // timedelta(milliseconds=1)}ms"}
-    connection.execute(
-        "SELECT set_config(s.name, v.value, false) FROM pg_settings s"
-        " JOIN unnest(%s::text[], %s::text[]) AS v(name, value) ON lower(s.name) = lower(v.name)",
-        [list(settings), list(settings.values())],
-    )
-
-
-def _set_lock_timeout(connection: Connection, timeout: timedelta) -> None:
-    connection.execute(f"SET lock_timeout = {timeout // timedelta(milliseconds=1)}".encode())
 
 
 def _export(connection: Connection, only_tables: Sequence[str] | None) -> tuple[Facts, tuple[DumpedTable, ...]]:

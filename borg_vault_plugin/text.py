@@ -8,8 +8,8 @@ from datetime import datetime
 import msgspec
 
 from borg_vault_plugin.chain.codes import MEANINGS, Code
-from borg_vault_plugin.drill_report import Drill
 from borg_vault_plugin.history import Event
+from borg_vault_plugin.recovery.drill_report import Drill
 from borg_vault_plugin.report import (
     Attested,
     Backup,

@@ -17,7 +17,7 @@ from fix_vault import Vault, connect
 from borg_vault_plugin.cluster import Cluster
 from borg_vault_plugin.database import source_from_url
 from borg_vault_plugin.process import plain_environment, run
-from borg_vault_plugin.snapshot import open_session
+from borg_vault_plugin.session import open_session
 from borg_vault_plugin.survey import Survey, count_tables, take_survey
 
 OWNER = 'Owner "of" $all$, ö\'s'

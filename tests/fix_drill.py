@@ -16,18 +16,18 @@ from fix_vault import Vault, connect, new_database
 from borg_vault_plugin.archive import Verdict
 from borg_vault_plugin.cluster import Cluster
 from borg_vault_plugin.config import Settings
-from borg_vault_plugin.drill import Check, Drill
-from borg_vault_plugin.ground import source_of
 from borg_vault_plugin.handover import stage_into
 from borg_vault_plugin.manifest import FORMAT, Manifest, read_manifest, seal
 from borg_vault_plugin.predecessor import Predecessors, read_evidence
 from borg_vault_plugin.properties import database_sql, roles_sql
+from borg_vault_plugin.recovery.drill import Check, Drill
+from borg_vault_plugin.recovery.ground import source_of
+from borg_vault_plugin.recovery.target import Target, exact_clients, target_on
 from borg_vault_plugin.report import Continuity, SnapshotFacts, staged_chain
 from borg_vault_plugin.sealed_set import SealedSet, measured, open_set
 from borg_vault_plugin.secret import SecretReference
 from borg_vault_plugin.sections import DatabaseSettings
 from borg_vault_plugin.staging import OURS, Artifact
-from borg_vault_plugin.target import Target, exact_clients, target_on
 
 Bend = Callable[[Path], None]
 Rehearse = Callable[..., Drill]

@@ -13,7 +13,7 @@ from fix_drill import Nights, Rehearse, staged
 from fix_vault import copied
 
 from borg_vault_plugin.cluster import Cluster
-from borg_vault_plugin.drill import Drill, Extraction, Rehearsal, drill
+from borg_vault_plugin.recovery.drill import Drill, Extraction, Rehearsal, drill
 from borg_vault_plugin.sample import SampleVault
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from borg_vault_plugin import Heads, exported_tables
 from borg_vault_plugin.chain_export import TABLES, compact, export_table
-from borg_vault_plugin.snapshot import prepare_session
+from borg_vault_plugin.session import prepare_session
 
 pytest_plugins = ("fix_server",)
 

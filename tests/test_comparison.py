@@ -12,12 +12,12 @@ from fix_drill import plain_set, target_of
 from fix_vault import Connection, connect, new_database
 
 from borg_vault_plugin.cluster import Cluster
-from borg_vault_plugin.comparison import compare
-from borg_vault_plugin.definitions import Heading, departures, read_definitions
-from borg_vault_plugin.printed import archived_definitions
-from borg_vault_plugin.rebuild import discard, rebuild, scripts_beside
+from borg_vault_plugin.recovery.comparison import compare
+from borg_vault_plugin.recovery.definitions import Heading, departures, read_definitions
+from borg_vault_plugin.recovery.printed import archived_definitions
+from borg_vault_plugin.recovery.rebuild import discard, rebuild, scripts_beside
+from borg_vault_plugin.recovery.target import Target
 from borg_vault_plugin.sealed_set import SealedSet
-from borg_vault_plugin.target import Target
 
 pytest_plugins = ("fix_server",)
 

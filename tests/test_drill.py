@@ -24,10 +24,10 @@ from fix_drill import (
 from fix_vault import Vault
 
 from borg_vault_plugin.archive import Archive
-from borg_vault_plugin.drill import Drill, Extraction, Rehearsal, drill
-from borg_vault_plugin.drill_evidence import PHASES, PROVES, drill_evidence
-from borg_vault_plugin.drill_report import CHECKS
 from borg_vault_plugin.evidence.drill import drill_page
+from borg_vault_plugin.recovery.drill import Drill, Extraction, Rehearsal, drill
+from borg_vault_plugin.recovery.drill_evidence import PHASES, PROVES, drill_evidence
+from borg_vault_plugin.recovery.drill_report import CHECKS
 from borg_vault_plugin.report import as_json
 from borg_vault_plugin.survey import Collation, Extension
 

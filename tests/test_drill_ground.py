@@ -23,10 +23,10 @@ from borg_vault_plugin.account import server_account
 from borg_vault_plugin.chain.source import NotCheckedError
 from borg_vault_plugin.cluster import Cluster, Distribution, throwaway_cluster
 from borg_vault_plugin.database import source_from_url
-from borg_vault_plugin.drill import Drill, Extraction, NamedServer, Rehearsal, drill
 from borg_vault_plugin.errors import PreflightError, SourceError
-from borg_vault_plugin.ground import FLOOR_BYTES, find_distribution
-from borg_vault_plugin.target import exact_clients
+from borg_vault_plugin.recovery.drill import Drill, Extraction, NamedServer, Rehearsal, drill
+from borg_vault_plugin.recovery.ground import FLOOR_BYTES, find_distribution
+from borg_vault_plugin.recovery.target import exact_clients
 
 pytest_plugins = ("fix_server", "fix_backed_up", "fix_nights")
 
@@ -234,7 +234,7 @@ def test_a_disk_that_fills_up_is_no_verdict(
 DRILL = """
 import json, sys
 from pathlib import Path
-from borg_vault_plugin.drill import Extraction, Rehearsal, drill
+from borg_vault_plugin.recovery.drill import Extraction, Rehearsal, drill
 directory, staging = map(Path, json.loads(sys.argv[1]))
 drill(Extraction("night", directory), Rehearsal(staging))
 """

@@ -17,7 +17,8 @@ from borg_vault_plugin.clients import Clients
 from borg_vault_plugin.cluster import Cluster, embedded_distributions
 from borg_vault_plugin.database import source_from_url
 from borg_vault_plugin.process import run
-from borg_vault_plugin.snapshot import DumpedTable, open_session, tables_to_dump
+from borg_vault_plugin.session import open_session
+from borg_vault_plugin.snapshot import DumpedTable, tables_to_dump
 
 pytest_plugins = ("fix_server", "fix_backed_up")
 

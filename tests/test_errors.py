@@ -52,6 +52,7 @@ CODES_OF_ERRORS = {
     "RepositoryError": 5,
     "LockedError": 6,
     "PreflightError": 7,
+    "RefusedError": 12,
 }
 SECRET = "hunter2-do-not-tell"
 
@@ -396,7 +397,7 @@ CASES = {
     "a verifying plugin ends the program": Case(a_verifying_plugin_ends_the_program, "create", 4, ("hook badge",)),
     # the command line
     "a command is unknown": Case(lambda _: None, "restart", 2, ("restart", "--help")),
-    "an option is unknown": Case(lambda _: None, "create --set keys", 2, ("keys", "--help")),
+    "an option is unknown": Case(lambda _: None, "create --set secrets", 2, ("secrets", "--help")),
     "a repository is unknown": Case(lambda _: None, "create -r nas", 3, ("no repository named 'nas'", "default")),
 }
 

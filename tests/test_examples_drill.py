@@ -17,7 +17,7 @@ import pytest
 from fix_cli import RunCli
 from fix_vault import Vault
 
-from borg_vault_plugin.drill_report import Drill
+from borg_vault_plugin.recovery.drill_report import Drill
 
 pytest_plugins = ("fix_server",)
 

@@ -77,6 +77,8 @@ def test_a_removal_is_remembered_with_its_rule(
     ids = {archive["name"]: archive["id"] for archive in repository.archives()}
     run_cli("prune", "--keep", "1", exit_code=0)
     assert repository.names() == [new]
-    (removed,) = events(torn)
+    *adopted, removing, removed = events(torn)
+    assert [event["event"] for event in adopted] == ["adopted", "adopted"]
+    assert (removing["event"], removing["archive_id"]) == ("removing", removed["archive_id"])
     assert (removed["event"], removed["archive"], removed["archive_id"]) == ("removed", old, ids[old])
     assert removed["reason"] == "retention keeps 1 newest"

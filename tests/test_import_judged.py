@@ -20,8 +20,8 @@ from fix_vault import Vault, new_database
 
 from borg_vault_plugin.config import Settings
 from borg_vault_plugin.lock import run_lock
-from borg_vault_plugin.tarball import look_at
-from borg_vault_plugin.tarball_registry import differences
+from borg_vault_plugin.tarballs.tarball import look_at
+from borg_vault_plugin.tarballs.tarball_registry import differences
 
 pytest_plugins = ("fix_server", "fix_script_nights")
 

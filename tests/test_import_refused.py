@@ -14,7 +14,7 @@ from fix_tarball import Operator, bent, script_backup
 from fix_vault import Vault
 
 from borg_vault_plugin.progress import unseen
-from borg_vault_plugin.tarball import look_at, unpack
+from borg_vault_plugin.tarballs.tarball import look_at, unpack
 
 pytest_plugins = ("fix_server", "fix_script_nights")
 

@@ -13,15 +13,23 @@ from fix_artifacts import GROUP, HEIR, OWNER, POLICED, READER, BackedUp
 from fix_tarball import ScriptNights, packed, run_tar, unpacked, write_metadata
 
 from borg_vault_plugin.cluster import Distribution, throwaway_cluster
-from borg_vault_plugin.dump_header import DumpHeader, read_header
-from borg_vault_plugin.dump_properties import ask_for_properties, definitions, told_properties
 from borg_vault_plugin.errors import SourceError
-from borg_vault_plugin.ground import source_of
 from borg_vault_plugin.manifest import read_manifest
 from borg_vault_plugin.progress import unseen
 from borg_vault_plugin.properties import Role
-from borg_vault_plugin.tarball import look_at, metadata_text, new_file, pack, read_metadata, timestamp_in, unpack
-from borg_vault_plugin.target import exact_clients, target_on
+from borg_vault_plugin.recovery.ground import source_of
+from borg_vault_plugin.recovery.target import exact_clients, target_on
+from borg_vault_plugin.tarballs.dump_header import DumpHeader, read_header
+from borg_vault_plugin.tarballs.dump_properties import ask_for_properties, definitions, told_properties
+from borg_vault_plugin.tarballs.tarball import (
+    look_at,
+    metadata_text,
+    new_file,
+    pack,
+    read_metadata,
+    timestamp_in,
+    unpack,
+)
 
 pytest_plugins = ("fix_server", "fix_backed_up", "fix_script_nights")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,7 @@ from hypothesis import strategies as st
 from borg_vault_plugin import SourceError, check_registry, refuse_private_keys
 from borg_vault_plugin.database import source_from_url
 from borg_vault_plugin.private_key import is_public_key, private_key_in
-from borg_vault_plugin.snapshot import open_session
+from borg_vault_plugin.session import open_session
 
 pytest_plugins = ("fix_server",)
 
@@ -305,7 +306,8 @@ def test_a_key_that_is_none_makes_the_set_suspect(
     assert document["verdict"] == "suspect"
     assert document["chain"]["verdict"] == "failed"
     *unproved, finding = document["chain"]["findings"]
-    assert (finding["code"], finding["where"]) == ("REGISTRY_KEY_UNREADABLE", "vault-public-keys.csv, row 1")
+    key_id = server.value("SELECT key_id FROM vault_signing_keys ORDER BY activated_at DESC, key_id LIMIT 1")
+    assert (finding["code"], finding["where"]) == ("REGISTRY_KEY_UNREADABLE", f"vault-public-keys.csv, key {key_id}")
     assert finding["detail"] == "public_key is no SPKI in base64"
     assert unproved  # what that key has signed
     assert repository.names() == [document["archive"] + ".suspect"]
@@ -325,7 +327,7 @@ def test_a_suspect_set_says_so_in_words_and_makes_retention_drop_nothing_good(
     repository.add_at("2026-05-01T00:00:00", good)
     replace_key(server, "A" * 200_000)
     said = run_cli("create", "--keep", "1", exit_code=10).stdout
-    assert "REGISTRY_KEY_UNREADABLE at vault-public-keys.csv, row 1: public_key is no SPKI" in said
+    assert re.search(r"REGISTRY_KEY_UNREADABLE at vault-public-keys.csv, key [0-9a-f]{16}: public_key is no SPKI", said)
     assert ": SUSPECT" in said
     assert len(repository.names()) == 2
     assert good in repository.names()
@@ -351,7 +353,7 @@ def test_what_is_no_public_key_is_a_finding(what: str) -> None:
     line = f"aa,{quoted},Ed25519,active,2026-05-26 01:24:53+00,\n"
     good = f"bb,{spki(KEYS['P-256'])},ES256,active,2026-05-26 01:24:53+00,\n"
     findings = list(check_registry([HEADER + "\n", good, *line.splitlines(keepends=True)]))
-    assert [(one.code, one.where) for one in findings] == [("REGISTRY_KEY_UNREADABLE", "vault-public-keys.csv, row 2")]
+    assert [(one.code, one.where) for one in findings] == [("REGISTRY_KEY_UNREADABLE", "vault-public-keys.csv, key aa")]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from fix_vault import connect, new_database
 from borg_vault_plugin.chain.source import NotCheckedError
 from borg_vault_plugin.cluster import Cluster
 from borg_vault_plugin.errors import SourceError
-from borg_vault_plugin.rebuild import (
+from borg_vault_plugin.recovery.rebuild import (
     Rebuilt,
     Scripts,
     archived_scripts,
@@ -26,8 +26,8 @@ from borg_vault_plugin.rebuild import (
     scripts_beside,
     statements,
 )
+from borg_vault_plugin.recovery.target import Target
 from borg_vault_plugin.sealed_set import SealedSet, open_set
-from borg_vault_plugin.target import Target
 
 pytest_plugins = ("fix_server", "fix_backed_up")
 

@@ -11,7 +11,7 @@ from fix_vault import Vault, role, url_of
 
 from borg_vault_plugin import export_registry
 from borg_vault_plugin.database import source_from_url
-from borg_vault_plugin.snapshot import prepare_session
+from borg_vault_plugin.session import prepare_session
 
 pytest_plugins = ("fix_server",)
 

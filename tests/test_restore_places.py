@@ -19,7 +19,7 @@ from fix_vault import Vault, connect, digests, template_of
 
 from borg_vault_plugin.cluster import Cluster, Distribution, throwaway_cluster
 from borg_vault_plugin.database import source_from_url
-from borg_vault_plugin.destination import look_at
+from borg_vault_plugin.recovery.destination import look_at
 
 pytest_plugins = ("fix_server", "fix_rescue")
 

@@ -18,7 +18,8 @@ from fix_vault import Vault, connect, digests, new_database, role, url_of
 from borg_vault_plugin import export_registry
 from borg_vault_plugin.database import source_from_url
 from borg_vault_plugin.process import run
-from borg_vault_plugin.snapshot import open_snapshot, prepare_session
+from borg_vault_plugin.session import prepare_session
+from borg_vault_plugin.snapshot import open_snapshot
 
 pytest_plugins = ("fix_server",)
 

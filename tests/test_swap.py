@@ -18,8 +18,8 @@ from psycopg import sql
 from borg_vault_plugin.cluster import Cluster, Distribution, throwaway_cluster
 from borg_vault_plugin.database import Source, source_from_url
 from borg_vault_plugin.errors import SourceError
-from borg_vault_plugin.snapshot import open_session
-from borg_vault_plugin.swap import Names, obstacles, swap
+from borg_vault_plugin.recovery.swap import Names, obstacles, swap
+from borg_vault_plugin.session import open_session
 
 HAMMERS = 6
 numbers = itertools.count(1)

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from borg_vault_plugin import narration, rehearsal, text
+from borg_vault_plugin import narration, text
 from borg_vault_plugin.cli.options import Json, app, exit_codes, print_lines, settings_of
 from borg_vault_plugin.errors import UsageError
+from borg_vault_plugin.recovery import rehearsal
 from borg_vault_plugin.report import as_json
 
 history_app = typer.Typer(help="Show what happened to our archives, and take in what other hosts found out.")

@@ -10,11 +10,12 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from borg_vault_plugin import excerpt, narration, recovery_text
-from borg_vault_plugin import restore as restoration
+from borg_vault_plugin import narration
 from borg_vault_plugin.cli.options import Json, app, exit_codes, print_lines, settings_of
 from borg_vault_plugin.errors import UsageError
 from borg_vault_plugin.lookup import LATEST
+from borg_vault_plugin.recovery import excerpt, recovery_text
+from borg_vault_plugin.recovery import restore as restoration
 from borg_vault_plugin.report import as_json
 
 

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from borg_vault_plugin import handback, intake, narration, tarball_text
+from borg_vault_plugin import narration
 from borg_vault_plugin.cli.options import Json, RepositoryNames, app, exit_codes, print_lines, settings_of
 from borg_vault_plugin.lookup import LATEST
 from borg_vault_plugin.report import as_json
+from borg_vault_plugin.tarballs import handback, intake, tarball_text
 
 
 @app.command("import", epilog=exit_codes(4, 5, 6, 7, 10, 11))

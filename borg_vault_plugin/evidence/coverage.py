@@ -102,6 +102,7 @@ KINDS = (
     ),
     FILES,
     Kind("Continuity", "Every chain goes on from where an earlier archive left it.", "", ("CONTINUITY_",)),
+    Kind("Archives", "History explains every archive in the repository.", "", ("RETENTION_",)),
 )
 
 NEVER_SEEN = {

@@ -26,14 +26,14 @@ from borg_vault_plugin.cluster import (
     throwaway_cluster,
 )
 from borg_vault_plugin.database import Connection, Source
-from borg_vault_plugin.demands import decide, demand, lacking
 from borg_vault_plugin.errors import SourceError
 from borg_vault_plugin.preflight import check_space
-from borg_vault_plugin.printed import archived_definitions
-from borg_vault_plugin.rebuild import DUMP, discard
+from borg_vault_plugin.recovery.demands import decide, demand, lacking
+from borg_vault_plugin.recovery.printed import archived_definitions
+from borg_vault_plugin.recovery.rebuild import DUMP, discard
+from borg_vault_plugin.recovery.target import Target, exact_clients, target_on
 from borg_vault_plugin.scratch import scratch_directory
 from borg_vault_plugin.sealed_set import SealedSet
-from borg_vault_plugin.target import Target, exact_clients, target_on
 
 logger = logging.getLogger(__name__)
 

@@ -12,12 +12,12 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from borg_vault_plugin.definitions import FILLING, Definitions, Departures, departures, read_definitions
 from borg_vault_plugin.errors import SourceError
-from borg_vault_plugin.large_objects import LargeObjects, listed, read_large_objects
-from borg_vault_plugin.rebuild import DUMP, discard, restore_definitions
+from borg_vault_plugin.recovery.definitions import FILLING, Definitions, Departures, departures, read_definitions
+from borg_vault_plugin.recovery.large_objects import LargeObjects, listed, read_large_objects
+from borg_vault_plugin.recovery.rebuild import DUMP, discard, restore_definitions
+from borg_vault_plugin.recovery.target import Made, Target
 from borg_vault_plugin.sealed_set import SealedSet
-from borg_vault_plugin.target import Made, Target
 
 FILLED = f" {FILLING} ".encode()
 

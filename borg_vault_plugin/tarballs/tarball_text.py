@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from borg_vault_plugin.handback import HandedBack
-from borg_vault_plugin.intake import Imported, Imports
+from borg_vault_plugin.tarballs.handback import HandedBack
+from borg_vault_plugin.tarballs.intake import Imported, Imports
 from borg_vault_plugin.text import backup_lines, finding_line, plural, size
 
 UNKNOWN = {

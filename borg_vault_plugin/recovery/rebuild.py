@@ -23,9 +23,9 @@ from borg_vault_plugin.database import Connection, explain
 from borg_vault_plugin.errors import SourceError
 from borg_vault_plugin.process import ending
 from borg_vault_plugin.properties import Properties, database_sql, roles_sql
+from borg_vault_plugin.recovery.target import Target
 from borg_vault_plugin.sealed_set import SealedSet
-from borg_vault_plugin.snapshot import open_session
-from borg_vault_plugin.target import Target
+from borg_vault_plugin.session import open_session
 
 logger = logging.getLogger(__name__)
 

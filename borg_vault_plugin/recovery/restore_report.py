@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from borg_vault_plugin.decisions import Case
-from borg_vault_plugin.drill_report import Check, DrillVerdict
-from borg_vault_plugin.loss import Loss
+from borg_vault_plugin.recovery.decisions import Case
+from borg_vault_plugin.recovery.drill_report import Check, DrillVerdict
+from borg_vault_plugin.recovery.loss import Loss
 from borg_vault_plugin.report import NOT_CHECKED_EXIT_CODE, SUSPECT_EXIT_CODE
 
 

@@ -14,10 +14,6 @@ from borg_vault_plugin.acceptance import Word, word_of
 from borg_vault_plugin.borg import Inventory
 from borg_vault_plugin.chain.source import NotCheckedError
 from borg_vault_plugin.config import Settings
-from borg_vault_plugin.destination import server_named
-from borg_vault_plugin.drill import Extraction, NamedServer, Rehearsal, drill
-from borg_vault_plugin.drill_evidence import drill_evidence
-from borg_vault_plugin.drill_report import Drill, DrillVerdict
 from borg_vault_plugin.errors import RepositoryError, UsageError
 from borg_vault_plugin.evidence.drill import PastDrill, drill_page
 from borg_vault_plugin.evidence.page import write_page
@@ -25,6 +21,10 @@ from borg_vault_plugin.history import Event, History
 from borg_vault_plugin.lookup import LATEST, Stored, find_archive, good_archives, scratch_place
 from borg_vault_plugin.predecessor import Evidence, Predecessors, find_predecessors
 from borg_vault_plugin.progress import Progress, unseen
+from borg_vault_plugin.recovery.destination import server_named
+from borg_vault_plugin.recovery.drill import Extraction, NamedServer, Rehearsal, drill
+from borg_vault_plugin.recovery.drill_evidence import drill_evidence
+from borg_vault_plugin.recovery.drill_report import Drill, DrillVerdict
 from borg_vault_plugin.report import as_json
 from borg_vault_plugin.sealed_set import open_set
 from borg_vault_plugin.stopwatch import seconds_since

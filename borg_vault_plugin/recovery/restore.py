@@ -16,7 +16,14 @@ from borg_vault_plugin.acceptance import accepted_findings, rewind
 from borg_vault_plugin.chain.source import NotCheckedError
 from borg_vault_plugin.config import Settings
 from borg_vault_plugin.database import explain
-from borg_vault_plugin.decisions import (
+from borg_vault_plugin.errors import ConfigError, RefusedError
+from borg_vault_plugin.gate import Rules
+from borg_vault_plugin.history import Event, Happening
+from borg_vault_plugin.lock import run_lock
+from borg_vault_plugin.lookup import extracted
+from borg_vault_plugin.predecessor import Predecessors
+from borg_vault_plugin.progress import Progress, unseen
+from borg_vault_plugin.recovery.decisions import (
     Case,
     Request,
     decide,
@@ -26,19 +33,12 @@ from borg_vault_plugin.decisions import (
     refuse_loss,
     refuse_newer_dump,
 )
-from borg_vault_plugin.destination import State
-from borg_vault_plugin.drill_report import Check, Minutes, Outcome, worst
-from borg_vault_plugin.errors import ConfigError, RefusedError
-from borg_vault_plugin.gate import Rules
-from borg_vault_plugin.history import Event, Happening
-from borg_vault_plugin.lock import run_lock
-from borg_vault_plugin.lookup import extracted
-from borg_vault_plugin.loss import Loss, Newer, newer_than
-from borg_vault_plugin.predecessor import Predecessors
-from borg_vault_plugin.progress import Progress, unseen
-from borg_vault_plugin.proof import look_at_files, prove_database, read_dump, several, verify_chain
-from borg_vault_plugin.rebuild import DUMP, discard, rebuild, role_names, scripts_beside
-from borg_vault_plugin.restore_report import (
+from borg_vault_plugin.recovery.destination import State
+from borg_vault_plugin.recovery.drill_report import Check, Minutes, Outcome, worst
+from borg_vault_plugin.recovery.loss import Loss, Newer, newer_than
+from borg_vault_plugin.recovery.proof import look_at_files, prove_database, read_dump, several, verify_chain
+from borg_vault_plugin.recovery.rebuild import DUMP, discard, rebuild, role_names, scripts_beside
+from borg_vault_plugin.recovery.restore_report import (
     Restored,
     Step,
     beside_steps,
@@ -47,11 +47,11 @@ from borg_vault_plugin.restore_report import (
     swapped_steps,
     verify_step,
 )
+from borg_vault_plugin.recovery.swap import swap, undisturbed
+from borg_vault_plugin.recovery.target import Target, target_on
 from borg_vault_plugin.scratch import scratch_directory
 from borg_vault_plugin.sealed_set import SealedSet, open_set
-from borg_vault_plugin.snapshot import open_session
-from borg_vault_plugin.swap import swap, undisturbed
-from borg_vault_plugin.target import Target, target_on
+from borg_vault_plugin.session import open_session
 from borg_vault_plugin.text import size
 
 __all__ = ["Confirm", "Request", "Restored", "restore"]

@@ -24,7 +24,7 @@ from borg_vault_plugin.lookup import Stored
 from borg_vault_plugin.predecessor import EVIDENCE, Evidence, head_lines, newest_good, registry_rows
 from borg_vault_plugin.repositories import open_repositories
 from borg_vault_plugin.sealed_set import SealedSet, open_set
-from borg_vault_plugin.snapshot import BEGIN, open_session
+from borg_vault_plugin.session import BEGIN, open_session
 
 HAS_CHAIN_KEY = """
 SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('public.audit_vault') AND attname = 'chain_key'

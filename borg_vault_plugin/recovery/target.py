@@ -17,7 +17,7 @@ from borg_vault_plugin.chain.source import NotCheckedError
 from borg_vault_plugin.clients import Clients, installed_clients
 from borg_vault_plugin.database import Connection, Source, answering
 from borg_vault_plugin.errors import SourceError
-from borg_vault_plugin.snapshot import BEGIN, open_session
+from borg_vault_plugin.session import BEGIN, open_session
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from borg_vault_plugin.config import LABEL, Settings
 from borg_vault_plugin.database import Connection, Source, explain, only_row, source_from_url
 from borg_vault_plugin.errors import ConfigError, PreflightError, SourceError, UsageError
 from borg_vault_plugin.secret import SecretReference, reveal
-from borg_vault_plugin.snapshot import open_session
+from borg_vault_plugin.session import open_session
 
 State = Literal["absent", "empty", "server", "other", "closed"]
 ASIDE = ("postgres", "template1")

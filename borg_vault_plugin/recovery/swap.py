@@ -24,7 +24,7 @@ from psycopg import sql
 
 from borg_vault_plugin.database import Connection, Source, answering, explain
 from borg_vault_plugin.errors import SourceError
-from borg_vault_plugin.snapshot import open_session
+from borg_vault_plugin.session import open_session
 
 logger = logging.getLogger(__name__)
 

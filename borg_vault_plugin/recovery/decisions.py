@@ -16,8 +16,11 @@ from borg_vault_plugin.chain.source import NotCheckedError
 from borg_vault_plugin.clients import Clients
 from borg_vault_plugin.config import Settings
 from borg_vault_plugin.database import Connection, explain
-from borg_vault_plugin.demands import demand, forbidden, lacking
-from borg_vault_plugin.destination import (
+from borg_vault_plugin.errors import PreflightError, RefusedError, SourceError, UsageError
+from borg_vault_plugin.lookup import LATEST, Stored, find_archive
+from borg_vault_plugin.manifest import Manifest
+from borg_vault_plugin.recovery.demands import demand, forbidden, lacking
+from borg_vault_plugin.recovery.destination import (
     Destination,
     checked_name,
     derived_name,
@@ -26,15 +29,12 @@ from borg_vault_plugin.destination import (
     place,
     server_named,
 )
-from borg_vault_plugin.errors import PreflightError, RefusedError, SourceError, UsageError
-from borg_vault_plugin.lookup import LATEST, Stored, find_archive
-from borg_vault_plugin.loss import Loss, Newer, lost_from_live, lost_to_archive
-from borg_vault_plugin.manifest import Manifest
-from borg_vault_plugin.printed import archived_definitions
+from borg_vault_plugin.recovery.loss import Loss, Newer, lost_from_live, lost_to_archive
+from borg_vault_plugin.recovery.printed import archived_definitions
+from borg_vault_plugin.recovery.swap import Names, obstacles
+from borg_vault_plugin.recovery.target import Target, exact_clients
 from borg_vault_plugin.sealed_set import SealedSet
-from borg_vault_plugin.snapshot import open_session
-from borg_vault_plugin.swap import Names, obstacles
-from borg_vault_plugin.target import Target, exact_clients
+from borg_vault_plugin.session import open_session
 from borg_vault_plugin.text import plural
 
 logger = logging.getLogger(__name__)

@@ -22,17 +22,16 @@ from borg_vault_plugin.chain.source import NotCheckedError
 from borg_vault_plugin.clients import find_clients
 from borg_vault_plugin.config import Settings
 from borg_vault_plugin.dump import check_dump
-from borg_vault_plugin.dump_header import DumpHeader, read_header
-from borg_vault_plugin.dump_properties import ask_for_properties, definitions, told_properties
 from borg_vault_plugin.errors import PreflightError, SourceError
 from borg_vault_plugin.gate import Judgement, Rules
-from borg_vault_plugin.ground import throwaway_ground
 from borg_vault_plugin.hookspecs import hookimpl
 from borg_vault_plugin.manifest import Manifest, Staged, seal
 from borg_vault_plugin.preflight import Estimate, check_space
 from borg_vault_plugin.progress import Progress
 from borg_vault_plugin.properties import Properties, database_sql, roles_sql
-from borg_vault_plugin.rebuild import Scripts, rebuild
+from borg_vault_plugin.recovery.ground import throwaway_ground
+from borg_vault_plugin.recovery.rebuild import Scripts, rebuild
+from borg_vault_plugin.recovery.target import Target
 from borg_vault_plugin.report import Continuity, Finding, Origin, staged_chain
 from borg_vault_plugin.sealed_set import SealedSet
 from borg_vault_plugin.snapshot import Facts
@@ -40,14 +39,15 @@ from borg_vault_plugin.stage import SET_DIRECTORY, Stage, Written, describe, sea
 from borg_vault_plugin.staging import Artifact, Staging, staging_failures
 from borg_vault_plugin.stopwatch import Stopwatch
 from borg_vault_plugin.survey import Server, Survey
-from borg_vault_plugin.tarball import DUMP, PRODUCER, REGISTRY, Tarball, Unpacked, unpack
-from borg_vault_plugin.tarball_registry import (
+from borg_vault_plugin.tarballs.dump_header import DumpHeader, read_header
+from borg_vault_plugin.tarballs.dump_properties import ask_for_properties, definitions, told_properties
+from borg_vault_plugin.tarballs.tarball import DUMP, PRODUCER, REGISTRY, Tarball, Unpacked, unpack
+from borg_vault_plugin.tarballs.tarball_registry import (
     differences,
     has_header,
     refuse_private_keys_in_csv,
     refuse_private_keys_in_dump,
 )
-from borg_vault_plugin.target import Target
 
 logger = logging.getLogger(__name__)
 

@@ -32,7 +32,7 @@ from borg_vault_plugin.errors import PreflightError, SourceError, UsageError
 from borg_vault_plugin.preflight import check_space
 from borg_vault_plugin.progress import Advance, Progress
 from borg_vault_plugin.staging import Artifact, Staging
-from borg_vault_plugin.tar_members import Member, open_members
+from borg_vault_plugin.tarballs.tar_members import Member, open_members
 
 logger = logging.getLogger(__name__)
 

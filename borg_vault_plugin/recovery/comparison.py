@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import psycopg
 
 from borg_vault_plugin.database import Connection, only_row
-from borg_vault_plugin.definitions import Definitions
-from borg_vault_plugin.large_objects import LargeObjects
-from borg_vault_plugin.printed import archived_large_objects, compare_definitions, rebuilt_large_objects
-from borg_vault_plugin.property_comparison import compare_database, compare_roles
+from borg_vault_plugin.recovery.definitions import Definitions
+from borg_vault_plugin.recovery.large_objects import LargeObjects
+from borg_vault_plugin.recovery.printed import archived_large_objects, compare_definitions, rebuilt_large_objects
+from borg_vault_plugin.recovery.property_comparison import compare_database, compare_roles
+from borg_vault_plugin.recovery.target import Target
 from borg_vault_plugin.sealed_set import SealedSet
 from borg_vault_plugin.survey import Survey, Table, digest_query, take_survey
-from borg_vault_plugin.target import Target
 from borg_vault_plugin.text import plural
 
 STEPS = "SELECT schemaname, sequencename, increment_by, cycle FROM pg_sequences"

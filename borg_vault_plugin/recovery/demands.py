@@ -8,14 +8,14 @@ import psycopg
 
 from borg_vault_plugin.chain.source import NotCheckedError
 from borg_vault_plugin.database import Connection, explain, only_row
-from borg_vault_plugin.definitions import Definitions
 from borg_vault_plugin.errors import PreflightError, SourceError
-from borg_vault_plugin.printed import archived_definitions
 from borg_vault_plugin.properties import Properties, Role
-from borg_vault_plugin.rebuild import role_names
+from borg_vault_plugin.recovery.definitions import Definitions
+from borg_vault_plugin.recovery.printed import archived_definitions
+from borg_vault_plugin.recovery.rebuild import role_names
+from borg_vault_plugin.recovery.target import Target
 from borg_vault_plugin.sealed_set import SealedSet
 from borg_vault_plugin.survey import Survey
-from borg_vault_plugin.target import Target
 
 # Only a superuser gives these away.
 POWERS = {"SUPERUSER", "REPLICATION", "BYPASSRLS"}

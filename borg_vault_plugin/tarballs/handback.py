@@ -18,17 +18,17 @@ from borg_vault_plugin.archive import TIME_FORMAT
 from borg_vault_plugin.chain.source import NotCheckedError
 from borg_vault_plugin.clients import find_clients
 from borg_vault_plugin.config import Settings
-from borg_vault_plugin.decisions import warn_of
-from borg_vault_plugin.dump_header import read_header
-from borg_vault_plugin.dump_properties import database_oid
 from borg_vault_plugin.errors import PreflightError
 from borg_vault_plugin.lookup import EXTRACTED, Stored, find_archive
 from borg_vault_plugin.progress import Progress, unseen
+from borg_vault_plugin.recovery.decisions import warn_of
 from borg_vault_plugin.report import NOT_CHECKED_EXIT_CODE, SUSPECT_EXIT_CODE, Finding, Origin
 from borg_vault_plugin.scratch import scratch_directory
 from borg_vault_plugin.sealed_set import SealedSet, difference, measured, open_set
 from borg_vault_plugin.staging import MANIFEST
-from borg_vault_plugin.tarball import DUMP, METADATA, REGISTRY, metadata_text, new_file, pack, refuse_existing
+from borg_vault_plugin.tarballs.dump_header import read_header
+from borg_vault_plugin.tarballs.dump_properties import database_oid
+from borg_vault_plugin.tarballs.tarball import DUMP, METADATA, REGISTRY, metadata_text, new_file, pack, refuse_existing
 
 logger = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ from typing import Literal
 from borg_vault_plugin import preflight
 from borg_vault_plugin.chain.source import NotCheckedError
 from borg_vault_plugin.config import Settings
-from borg_vault_plugin.decisions import refuse_other_sets, warn_of
 from borg_vault_plugin.errors import PreflightError, UsageError
 from borg_vault_plugin.lookup import Stored, find_archive
+from borg_vault_plugin.recovery.decisions import refuse_other_sets, warn_of
 from borg_vault_plugin.report import NOT_CHECKED_EXIT_CODE, SUSPECT_EXIT_CODE, Finding
 from borg_vault_plugin.scratch import PREFIX, scratch_directory
 from borg_vault_plugin.sealed_set import SealedSet, difference, measured, open_set

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from borg_vault_plugin.excerpt import Excerpt
-from borg_vault_plugin.restore_report import Restored
+from borg_vault_plugin.recovery.excerpt import Excerpt
+from borg_vault_plugin.recovery.restore_report import Restored
 from borg_vault_plugin.text import finding_line, plural, size
 
 NOT_IN_A_BACKUP = (

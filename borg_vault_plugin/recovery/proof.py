@@ -12,18 +12,18 @@ from borg_vault_plugin.archive import Archive
 from borg_vault_plugin.chain.source import NotCheckedError
 from borg_vault_plugin.chain.tally import MOST_FINDINGS
 from borg_vault_plugin.clients import Clients
-from borg_vault_plugin.comparison import compare
-from borg_vault_plugin.drill_report import Minutes, Outcome
 from borg_vault_plugin.dump import check_dump
 from borg_vault_plugin.errors import SourceError
 from borg_vault_plugin.gate import Rules, judge
 from borg_vault_plugin.process import TimeoutExpired
 from borg_vault_plugin.progress import Progress
-from borg_vault_plugin.rebuild import DUMP
-from borg_vault_plugin.reexport import chain_differences, registry_differences
+from borg_vault_plugin.recovery.comparison import compare
+from borg_vault_plugin.recovery.drill_report import Minutes, Outcome
+from borg_vault_plugin.recovery.rebuild import DUMP
+from borg_vault_plugin.recovery.reexport import chain_differences, registry_differences
+from borg_vault_plugin.recovery.target import Target
 from borg_vault_plugin.report import Chain, Continuity, Finding
 from borg_vault_plugin.sealed_set import SealedSet, check_files, unknown_files
-from borg_vault_plugin.target import Target
 
 SHOWN = 5
 

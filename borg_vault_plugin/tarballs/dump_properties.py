@@ -21,8 +21,8 @@ from borg_vault_plugin.clients import Clients
 from borg_vault_plugin.database import explain
 from borg_vault_plugin.errors import SourceError
 from borg_vault_plugin.properties import Properties, Role, database_sql, read_properties
-from borg_vault_plugin.rebuild import discard, make_database, statements
-from borg_vault_plugin.target import Target
+from borg_vault_plugin.recovery.rebuild import discard, make_database, statements
+from borg_vault_plugin.recovery.target import Target
 
 PRINT_SECONDS = 3600.0
 MOST_PASSES = 64  # each finds all missing roles but those that one statement names together

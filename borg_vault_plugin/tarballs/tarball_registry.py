@@ -14,11 +14,11 @@ from pathlib import Path
 
 from borg_vault_plugin.chain.entries import shown
 from borg_vault_plugin.clients import Clients
-from borg_vault_plugin.dump_properties import print_dump
 from borg_vault_plugin.errors import SourceError
 from borg_vault_plugin.private_key import private_key_in
 from borg_vault_plugin.registry import COLUMNS
 from borg_vault_plugin.report import Finding
+from borg_vault_plugin.tarballs.dump_properties import print_dump
 
 DIFFERS = "TARBALL_REGISTRY_DIFFERS"
 REGISTRY = "vault-public-keys.csv"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from borg_vault_plugin.drill_report import CHECKS, Drill
 from borg_vault_plugin.evidence.drill import DrillCheck, DrillEvidence, PastDrill, Phase
+from borg_vault_plugin.recovery.drill_report import CHECKS, Drill
 
 # What is known when a check has passed, and what nobody knows when it has not.
 PROVES = {

@@ -19,7 +19,6 @@ from borg_vault_plugin.config import Settings
 from borg_vault_plugin.delivery import Ready, Request, Run, deliver, make_ready
 from borg_vault_plugin.errors import Error, RepositoryError, UsageError, smallest_exit_code
 from borg_vault_plugin.gate import Rules
-from borg_vault_plugin.imported_set import Incoming, stage_tarball
 from borg_vault_plugin.lock import run_lock
 from borg_vault_plugin.manifest import Manifest, Staged
 from borg_vault_plugin.predecessor import find_predecessors
@@ -29,7 +28,8 @@ from borg_vault_plugin.report import Backup, Stored
 from borg_vault_plugin.split import refuse_together
 from borg_vault_plugin.staging import private_directory, sweep_staging
 from borg_vault_plugin.stopwatch import Stopwatch
-from borg_vault_plugin.tarball import Tarball, look_at
+from borg_vault_plugin.tarballs.imported_set import Incoming, stage_tarball
+from borg_vault_plugin.tarballs.tarball import Tarball, look_at
 
 logger = logging.getLogger(__name__)
 
