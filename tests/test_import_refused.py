@@ -157,6 +157,7 @@ def test_a_tarball_with_one_bit_changed_is_refused(newcomer: Operator, tmp_path:
         (gzip.compress(b"no tar at all, but longer than nothing" * 40), "is no tar"),
         (gzip.compress(b"short"), "is no tar"),
     ],
+    ids=["nothing", "a zip", "text in gzip", "a word in gzip"],
 )  # fmt: skip
 def test_a_file_of_another_kind_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
     tarball = tmp_path / f"backup-{DIRECTORY}.tar.gz"
