@@ -22,7 +22,7 @@ Document = TypeVar("Document")
 PLAN_LINE = re.compile(r"(?:Keeping archive \(rule: (?P<rule>[^)]*)\)|Would prune):.*\[(?P<id>[0-9a-f]{64})\]$")
 CHECKPOINT = re.compile(r"\.checkpoint(\.\d+)?")  # what Borg adds to the names of archives that it did not finish
 
-NO_SPACE, NEWER_FORMAT, NOT_ENCRYPTED_AND_NEW = 14, 25, 60
+NO_SPACE, NEWER_FORMAT, NOT_ENCRYPTED_AND_NEW, NO_CONNECTION = 14, 25, 60, 80
 # By Borg's modern exit codes (Borg 1.4 documentation, "Return codes").
 ADVICE = {
     10: "choose another path, or use the repository that is there",
@@ -56,7 +56,12 @@ ADVICE = {
     87: "look at the network",
 }
 # What Borg tells only in words.
-MEANT = {b"No space left on device": NO_SPACE, b"Disk quota exceeded": NO_SPACE, b"is not supported": NEWER_FORMAT}
+MEANT = {
+    b"No space left on device": NO_SPACE,
+    b"Disk quota exceeded": NO_SPACE,
+    b"is not supported": NEWER_FORMAT,
+    b"No such file or directory: 'ssh'": NO_CONNECTION,
+}
 CONNECTION_CODES = (80, 81, 82, 85, 86, 87)
 
 
