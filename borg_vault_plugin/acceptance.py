@@ -10,7 +10,7 @@ import msgspec
 
 from borg_vault_plugin.archive import Series
 from borg_vault_plugin.errors import UsageError
-from borg_vault_plugin.history import Event, History
+from borg_vault_plugin.history import Event, History, happened_now
 from borg_vault_plugin.report import Finding, Rewind
 
 Accepted = dict[str, str]
@@ -65,7 +65,7 @@ def remember(history: History, target: str, findings: Iterable[Finding]) -> None
 
 def accept(history: History, ids: Sequence[str], reason: str) -> list[Event]:
     """Accept exactly these findings. Raises UsageError for one that no run of this host has found."""
-    _refuse_empty(reason)
+    demand_reason(reason)
     found = {event.finding: event for event in history.events() if event.event == "found"}
     for finding_id in ids:
         if finding_id not in found:
@@ -80,13 +80,14 @@ def accept(history: History, ids: Sequence[str], reason: str) -> list[Event]:
 
 def rewind(history: History, series: Series, archive: str, reason: str) -> None:
     """Note that an operator restored the state of an archive. Raises UsageError for one that is not ours."""
-    _refuse_empty(reason)
+    demand_reason(reason)
     if not series.owns(archive):
         raise UsageError(f"{archive} is no archive of {series.prefix}: see `borg-vault list`")
-    history.append(Event(time=datetime.now(UTC), event="rewound", archive=archive, reason=reason))
+    history.append(happened_now("rewound", archive, reason=reason))
 
 
-def _refuse_empty(reason: str) -> None:
+def demand_reason(reason: str) -> None:
+    """Refuse a reason that is none. Raises UsageError."""
     if not reason.strip():
         raise UsageError("a reason is missing: say with --reason why, for whoever reads the history")
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, get_args
 
 SetName = Literal["database", "provisioning", "keys"]
+SETS: tuple[SetName, ...] = get_args(SetName)
 Verdict = Literal["good", "suspect", "unverified"]
 
 PARTIAL = ".partial"

@@ -10,10 +10,19 @@ from borg_vault_plugin import acceptance, plugins, preflight
 from borg_vault_plugin.archive import Series
 from borg_vault_plugin.config import Settings
 from borg_vault_plugin.database import Source
-from borg_vault_plugin.delivery import Ready, Request, Run, deliver, make_ready, prune_after, prune_all, prune_one
+from borg_vault_plugin.delivery import (
+    Ready,
+    Request,
+    Run,
+    deliver,
+    make_ready,
+    prune_after,
+    prune_all,
+    prune_one,
+    remember,
+)
 from borg_vault_plugin.gate import Rules
 from borg_vault_plugin.lock import run_lock
-from borg_vault_plugin.manifest import Manifest, Staged
 from borg_vault_plugin.predecessor import find_predecessors
 from borg_vault_plugin.progress import Progress, unseen
 from borg_vault_plugin.report import Backup, Continuity, Pruning, Stored, snapshot_facts, staged_chain
@@ -55,7 +64,7 @@ def create(settings: Settings, request: Request, progress: Progress = unseen) ->
             staged = stage(plan, watch)
             with watch.phase("store"):
                 stored = deliver(run, ready, staged)
-            _remember(run, staged, stored)
+            remember(run, staged, stored)
         with watch.phase("prune"):
             pruned = prune_after(run, ready, stored)
     report = staged.manifest.report(watch.total(), (*stored, *failed), pruned)
@@ -78,14 +87,6 @@ def _rules(run: Run, ready: list[Ready], private: Path) -> Rules:
     word = acceptance.word_of(run.history, run.series)
     predecessors = find_predecessors(looked_into, run.series, run.evidence, private, word)
     return Rules(predecessors, word.accepted, run.settings.trust_anchors)
-
-
-def _remember(run: Run, staged: Staged[Manifest], stored: list[Stored]) -> None:
-    """Keep what the next night needs: what was found, and the evidence of a good set that is stored somewhere."""
-    manifest = staged.manifest
-    acceptance.remember(run.history, manifest.archive, (*manifest.chain.findings, *manifest.continuity.findings))
-    if manifest.verdict == "good" and any(one.status == "stored" for one in stored):
-        run.evidence.keep(staged.directory)
 
 
 def _rehearse(run: Run, source: Source, ready: list[Ready], failed: list[Stored], watch: Stopwatch) -> Backup:

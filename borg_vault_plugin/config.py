@@ -78,6 +78,11 @@ class Settings(Section):
         """The directory in which a run makes its private staging directory."""
         return self.staging_directory or self.state_directory / "staging"
 
+    @property
+    def evidence_directory(self) -> Path:
+        """Where this host keeps what the last archives prove."""
+        return self.state_directory / "evidence"
+
     def history(self) -> History:
         """Give the history of this host."""
         return History(self.state_directory / "history.ndjson")

@@ -60,7 +60,7 @@ class Run:
     @property
     def evidence(self) -> Evidence:
         """What this host keeps of the archives that it made."""
-        return Evidence(self.settings.state_directory / "evidence")
+        return Evidence(self.settings.evidence_directory)
 
     def keep(self, repository: Repository) -> Mapping[str, int]:
         """Give the retention rule in one repository."""
@@ -129,6 +129,14 @@ def deliver(run: Run, ready: list[Ready], staged: Staged[Manifest] | Staged[File
     ]
 
 
+def remember(run: Run, staged: Staged[Manifest], stored: list[Stored]) -> None:
+    """Keep what the next night needs: what was found, and the evidence of a good set that is stored somewhere."""
+    manifest = staged.manifest
+    acceptance.remember(run.history, manifest.archive, manifest.findings)
+    if manifest.verdict == "good" and any(one.status == "stored" for one in stored):
+        run.evidence.keep(staged.directory)
+
+
 def prune_after(run: Run, ready: list[Ready], stored: list[Stored]) -> tuple[Pruned, ...]:
     """Prune where the new archive is safely stored, and nowhere else."""
     if not run.request.prune:
@@ -151,10 +159,11 @@ def prune_one(run: Run, repository: Repository) -> tuple[Pruned, tuple[Fate, ...
         return Pruned(repository.name, skipped="append-only"), ()
     keep = run.keep(repository)
     try:
-        refused = _unexplained(run, repository)
+        inventory = repository.inventory()
+        refused = _unexplained(run, repository.name, inventory)
         if refused:
             return Pruned(repository.name, refused=refused), ()
-        plan = retention.plan(repository, run.series, keep, run.history)
+        plan = retention.plan(repository, inventory, run.series, keep, run.history)
         if not run.request.dry_run:
             retention.apply(repository, run.series, keep, run.history, plan)
     except RepositoryError as error:
@@ -176,14 +185,13 @@ def _look_into(run: Run, repository: Repository, estimate: Estimate) -> Ready:
     return Ready(repository, inventory)
 
 
-def _unexplained(run: Run, repository: Repository) -> tuple[Finding, ...]:
+def _unexplained(run: Run, repository: str, inventory: Inventory) -> tuple[Finding, ...]:
     """Give the archives that history does not explain and nobody has accepted: they stop retention."""
-    inventory = repository.inventory()
     if not run.request.dry_run:
         ledger.adopt(inventory, run.series, run.history)
     found = tuple(ledger.check(inventory, run.series, run.history.events(), datetime.now(UTC)))
-    acceptance.remember(run.history, f"{run.series.prefix} in {repository.name}", found)
+    acceptance.remember(run.history, f"{run.series.prefix} in {repository}", found)
     open_findings = acceptance.still_open(acceptance.marked(found, acceptance.accepted_findings(run.history)))
     for finding in open_findings:
-        logger.error("retention in %s: %s %s [id %s]", repository.name, finding.where, finding.detail, finding.id)
+        logger.error("retention in %s: %s %s [id %s]", repository, finding.where, finding.detail, finding.id)
     return open_findings

@@ -92,8 +92,8 @@ def _attest(settings: Settings, command: str, request: Request) -> Attested:
 def _provisioning(rule: ProvisioningSet) -> Files:
     named = rule.path
     directory = Path(reveal(named, "the provisioning directory")) if isinstance(named, SecretReference) else named
-    origin = {"directory": directory}
-    return Files("collect_provisioning", dict(origin), str(directory), size_below(directory), git_revision(directory))
+    arguments: dict[str, object] = {"directory": directory}
+    return Files("collect_provisioning", arguments, str(directory), size_below(directory), git_revision(directory))
 
 
 def _keys(rule: object) -> Files:

@@ -85,14 +85,8 @@ def _chain(
         accepted=accepted,
         findings=findings[:MOST_FINDINGS],
         failure_count=failures or msgspec.UNSET,
-        reason=_reason(verification),
+        reason="; ".join(verification.unfinished) or msgspec.UNSET,
     )
-
-
-def _reason(verification: Verification) -> str | msgspec.UnsetType:
-    """Say why there is no verdict, also when nobody minds why the walk had to stop."""
-    stopped = verification.verdict == "failed" and verification.extension is None
-    return "; ".join(verification.reasons) or ("the walk had to stop before its end" if stopped else msgspec.UNSET)
 
 
 def _chain_verdict(verification: Verification, missing: Sequence[Finding], failures: int, rules: Rules) -> CheckVerdict:

@@ -93,7 +93,7 @@ def _refuse_unfit(directory: Path) -> None:
 def _rules(settings: Settings, series: Series, directory: Path, private: Path, lock: int) -> Rules:
     looked_into, reasons = _look_into(settings, lock)
     word = acceptance.word_of(settings.history(), series)
-    evidence = _evidence(settings)
+    evidence = Evidence(settings.evidence_directory)
     there, unread = _set_there(directory, series, word, evidence)
     found = find_predecessors(looked_into, series, evidence, private, word, there=there)
     predecessors = replace(found, reasons=(*reasons, *unread, *found.reasons))
@@ -135,18 +135,13 @@ def _set_there(directory: Path, series: Series, word: Word, evidence: Evidence) 
     return remembered, []
 
 
-def _evidence(settings: Settings) -> Evidence:
-    return Evidence(settings.state_directory / "evidence")
-
-
 def _hand_over(settings: Settings, staged: Staged[Manifest], directory: Path, allow: Collection[Verdict]) -> None:
     manifest = staged.manifest
-    findings = (*manifest.chain.findings, *manifest.continuity.findings)
-    acceptance.remember(settings.history(), manifest.archive, findings)
+    acceptance.remember(settings.history(), manifest.archive, manifest.findings)
     if manifest.verdict == "good" or manifest.verdict in allow:
         put_in_place(staged.directory, directory)
         if manifest.verdict == "good":
-            _evidence(settings).keep(directory)
+            Evidence(settings.evidence_directory).keep(directory)
         logger.info("%s holds %s now", directory, manifest.archive)
     else:
         logger.warning("%s is as it was: the new set is %s", directory, manifest.verdict)

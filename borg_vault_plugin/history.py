@@ -10,7 +10,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -70,6 +70,29 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def line(self) -> bytes:
         """Give the event as its line in a history."""
         return msgspec.json.encode(self) + b"\n"
+
+
+def happened_now(
+    happening: Happening,
+    archive: str,
+    repository: str = "",
+    *,
+    archive_id: str | None = None,
+    manifest: str | None = None,
+    verdict: str | None = None,
+    reason: str | None = None,
+) -> Event:
+    """Make the event of something that happens at this moment."""
+    return Event(
+        time=datetime.now(UTC),
+        event=happening,
+        archive=archive,
+        repository=repository,
+        archive_id=archive_id,
+        manifest=manifest,
+        verdict=verdict,
+        reason=reason,
+    )
 
 
 @dataclass(frozen=True, slots=True)

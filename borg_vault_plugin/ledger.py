@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from borg_vault_plugin.archive import Archive, Series
 from borg_vault_plugin.borg import Inventory
 from borg_vault_plugin.chain.codes import Code
-from borg_vault_plugin.history import Event, History
+from borg_vault_plugin.history import Event, History, happened_now
 from borg_vault_plugin.report import Finding
 
 SKEW = timedelta(minutes=10)
 MADE = ("intended", "created", "adopted")
-GONE = ("removing", "removed", "swept")
+GONE = ("removing", "removed")
 
 
 @dataclass(slots=True)
@@ -66,10 +66,14 @@ def adopt(inventory: Inventory, series: Series, history: History) -> None:
         history.append(*(_adoption(inventory.repository_id, archive) for archive in ours))
 
 
+def _adoption(repository_id: str, archive: Archive) -> Event:
+    return happened_now("adopted", archive.name, repository_id, archive_id=archive.id, verdict=archive.verdict)
+
+
 def _known(series: Series, events: Iterable[Event], repository_id: str) -> Known:
     known = Known()
     for event in events:
-        if event.repository != repository_id or not series.owns(event.archive.removesuffix(".partial")):
+        if event.repository != repository_id or not series.owns(event.archive):
             continue
         known.seen = known.seen or event.event in MADE
         if event.event == "intended":
@@ -100,14 +104,3 @@ def _missing(event: Event, other: Archive | None) -> Finding:
 
 def _finding(code: Code, archive: Archive, detail: str) -> Finding:
     return Finding(code, f"archive {archive.name}", f"{detail} ({archive.id})")
-
-
-def _adoption(repository_id: str, archive: Archive) -> Event:
-    return Event(
-        time=datetime.now(UTC),
-        event="adopted",
-        repository=repository_id,
-        archive=archive.name,
-        archive_id=archive.id,
-        verdict=archive.verdict,
-    )

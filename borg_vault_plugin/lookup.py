@@ -53,7 +53,7 @@ def find_archive(settings: Settings, target: str, names: tuple[str, ...] = ()) -
 
 
 def good_archives(settings: Settings) -> list[Stored]:
-    """List the good archives of all repositories that can be read, oldest first. Raises as `find_archive` does."""
+    """List the good archives of all repositories, oldest first. Raises UsageError for none, RepositoryError."""
     series = settings.series()
     found: list[Stored] = []
     for repository in open_repositories(settings, settings.repository_names("database")):

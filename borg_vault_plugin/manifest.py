@@ -15,7 +15,7 @@ import msgspec
 from borg_vault_plugin.archive import SUFFIX, SetName, Verdict
 from borg_vault_plugin.chain.readlog import TreeHead
 from borg_vault_plugin.chain.source import NotCheckedError, open_regular
-from borg_vault_plugin.report import Backup, Chain, Continuity, Origin, Pruned, SnapshotFacts, Stored, as_json
+from borg_vault_plugin.report import Backup, Chain, Continuity, Finding, Origin, Pruned, SnapshotFacts, Stored, as_json
 from borg_vault_plugin.staging import CHECKSUMS, INSTRUCTIONS, MANIFEST, Artifact, write_sealed
 from borg_vault_plugin.survey import Survey
 
@@ -56,6 +56,11 @@ class Manifest:
     def time(self) -> datetime:
         """The instant of the snapshot."""
         return self.snapshot.time
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was found in the chain and against history, accepted or not."""
+        return (*self.chain.findings, *self.continuity.findings)
 
     def report(
         self, seconds: dict[str, float], stored: tuple[Stored, ...] = (), pruned: tuple[Pruned, ...] = ()

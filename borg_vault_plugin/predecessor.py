@@ -198,10 +198,9 @@ class Ours:
 def is_acknowledged(sealed: SealedSet, word: Word) -> bool:
     """Whether everything that made a set suspect was accepted since: then it is the state to be extended."""
     manifest = sealed.manifest
-    findings = (*manifest.chain.findings, *manifest.continuity.findings)
     counted = manifest.chain.failure_count or 0
     listed = counted <= len(manifest.chain.findings) and len(manifest.continuity.findings) < MOST_FINDINGS
-    return manifest.verdict == "suspect" and listed and all(one.id in word.accepted for one in findings)
+    return manifest.verdict == "suspect" and listed and all(one.id in word.accepted for one in manifest.findings)
 
 
 def _is_good_of(sealed: SealedSet, series: Series, rewind: Rewind | None) -> bool:

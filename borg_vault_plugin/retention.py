@@ -10,12 +10,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Literal
 
 from borg_vault_plugin.archive import Archive, Series
-from borg_vault_plugin.borg import Repository
-from borg_vault_plugin.history import Event, History
+from borg_vault_plugin.borg import Inventory, Repository
+from borg_vault_plugin.history import Event, History, happened_now
 from borg_vault_plugin.report import Action, Fate
 
 logger = logging.getLogger(__name__)
@@ -36,17 +35,17 @@ class Plan:
         return tuple(fate.archive for fate in self.fates if fate.action == action)
 
 
-def plan(repository: Repository, series: Series, keep: Mapping[str, int], history: History) -> Plan:
+def plan(
+    repository: Repository, inventory: Inventory, series: Series, keep: Mapping[str, int], history: History
+) -> Plan:
     """Say for every plainly named archive of a series whether it stays, and why. Raises RepositoryError."""
-    inventory = repository.inventory(glob=series.glob)
     planned = repository.prune_plan(series.glob, keep)
-    protected = protections(inventory.archives, history.events(), inventory.repository_id)
+    archives = tuple(archive for archive in inventory.archives if archive.id in planned)
+    protected = protections(archives, history.events(), inventory.repository_id)
     fates = tuple(
-        _fate(repository.name, archive, planned[archive.id].kept_by, protected.get(archive.id))
-        for archive in inventory.archives
-        if archive.id in planned
+        _fate(repository.name, archive, planned[archive.id].kept_by, protected.get(archive.id)) for archive in archives
     )
-    return Plan(inventory.repository_id, inventory.archives, fates)
+    return Plan(inventory.repository_id, archives, fates)
 
 
 def apply(repository: Repository, series: Series, keep: Mapping[str, int], history: History, planned: Plan) -> None:
@@ -111,11 +110,5 @@ def _fate(repository: str, archive: Archive, kept_by: str | None, protected: str
 def _removal(
     happening: Literal["removing", "removed"], repository_id: str, archive: Archive, keep: Mapping[str, int]
 ) -> Event:
-    return Event(
-        time=datetime.now(UTC),
-        event=happening,
-        repository=repository_id,
-        archive=archive.name,
-        archive_id=archive.id,
-        reason=f"retention keeps {rule_text(keep)}",
-    )
+    reason = f"retention keeps {rule_text(keep)}"
+    return happened_now(happening, archive.name, repository_id, archive_id=archive.id, reason=reason)

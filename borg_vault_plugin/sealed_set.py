@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from borg_vault_plugin.archive import Archive
 from borg_vault_plugin.chain.codes import Code
 from borg_vault_plugin.chain.source import NotCheckedError, open_regular
 from borg_vault_plugin.manifest import FilesManifest, Manifest, read_any_manifest, read_manifest
@@ -139,10 +140,17 @@ def _check_sums(sealed: Sealed, found: dict[str, str]) -> Iterator[Finding]:
             yield Finding(Code.SET_CHECKSUMS_DIFFER, path, detail)
 
 
-def unknown_files(sealed: Sealed, paths: Iterable[str]) -> Iterator[Finding]:
-    """Report the paths that do not belong to a set."""
+def demand_manifest_of(archive: Archive, sealed: Sealed) -> None:
+    """Check that a set's manifest is the one that its archive's comment names. Raises NotCheckedError."""
+    if archive.described.get("manifest") not in (None, f"sha256:{sealed.manifest_sha256}"):
+        raise NotCheckedError("the manifest is not the one that the archive's comment names")
+
+
+def unknown_files(sealed: Sealed) -> Iterator[Finding]:
+    """Report what lies in a set's directory and does not belong to it."""
     known = {*sealed.files, *OURS}
-    for path in paths:
+    there = (path for path in sealed.directory.rglob("*") if path.is_symlink() or not path.is_dir())
+    for path in sorted(path.relative_to(sealed.directory).as_posix() for path in there):
         if path not in known:
             yield Finding(Code.SET_FILE_UNKNOWN, path, "is not listed in the manifest")
 

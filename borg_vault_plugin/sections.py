@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from borg_vault_plugin.archive import SetName
+from borg_vault_plugin.archive import SETS, SetName
 from borg_vault_plugin.database import source_from_url
 from borg_vault_plugin.errors import ConfigError
 from borg_vault_plugin.secret import SecretReference
@@ -171,8 +171,7 @@ class Sets(Section):
     @property
     def configured(self) -> tuple[SetName, ...]:
         """The sets that are configured."""
-        names: tuple[SetName, ...] = ("database", "provisioning", "keys")
-        return tuple(name for name in names if getattr(self, name) is not None)
+        return tuple(name for name in SETS if getattr(self, name) is not None)
 
     def rule(self, name: SetName) -> SetRule:
         """Give the rule of one set; raises ConfigError when it is not configured."""

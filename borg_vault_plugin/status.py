@@ -9,7 +9,7 @@ from pathlib import Path
 
 from borg_vault_plugin import acceptance, ledger
 from borg_vault_plugin.acceptance import Accepted
-from borg_vault_plugin.archive import Archive, Series, SetName
+from borg_vault_plugin.archive import SETS, Archive, Series, SetName
 from borg_vault_plugin.borg import Inventory
 from borg_vault_plugin.config import Settings
 from borg_vault_plugin.errors import Error
@@ -19,7 +19,6 @@ from borg_vault_plugin.repositories import open_repositories
 from borg_vault_plugin.sections import DatabaseSet, KeysSet, SetRule
 from borg_vault_plugin.split import refuse_together
 
-SETS: tuple[SetName, ...] = ("database", "provisioning", "keys")
 STALE_EXIT_CODE = 13
 
 

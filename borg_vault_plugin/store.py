@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import logging
 import time
-from datetime import UTC, datetime
 
 from borg_vault_plugin.archive import PARTIAL, SUFFIX, Series, comment
 from borg_vault_plugin.borg import CHECKPOINT, Inventory, Repository, Storing
 from borg_vault_plugin.errors import RepositoryError
-from borg_vault_plugin.history import Event, Happening, History
+from borg_vault_plugin.history import History, happened_now
 from borg_vault_plugin.manifest import FilesManifest, Manifest, Staged
 from borg_vault_plugin.progress import Progress, unseen
 from borg_vault_plugin.report import Origin, Stored
@@ -32,7 +31,7 @@ def sweep(repository: Repository, series: Series, inventory: Inventory, history:
     for archive in leftovers:
         logger.info("removed %s from %s, left by a run that was cut short", archive.name, repository.name)
         history.append(
-            _event("swept", inventory.repository_id, archive.name, archive_id=archive.id, reason="cut short")
+            happened_now("swept", archive.name, inventory.repository_id, archive_id=archive.id, reason="cut short")
         )
 
 
@@ -50,10 +49,10 @@ def store(
     name = staged.manifest.archive + SUFFIX[staged.manifest.verdict]
     digest, verdict = staged.sealed.manifest_sha256, staged.manifest.verdict
     try:
-        history.append(_event("intended", repository_id, name, manifest=digest, verdict=verdict))
+        history.append(happened_now("intended", name, repository_id, manifest=digest, verdict=verdict))
         stored = _store_whole(repository, staged, options, progress)
         history.append(
-            _event("created", repository_id, name, archive_id=stored.archive_id, manifest=digest, verdict=verdict)
+            happened_now("created", name, repository_id, archive_id=stored.archive_id, manifest=digest, verdict=verdict)
         )
     except RepositoryError as error:
         logger.error("%s", error)
@@ -96,26 +95,4 @@ def _store_whole(
         sizes.compressed_size,
         sizes.deduplicated_size,
         seconds_since(begun),
-    )
-
-
-def _event(
-    event: Happening,
-    repository_id: str,
-    archive: str,
-    *,
-    archive_id: str | None = None,
-    manifest: str | None = None,
-    verdict: str | None = None,
-    reason: str | None = None,
-) -> Event:
-    return Event(
-        time=datetime.now(UTC),
-        event=event,
-        repository=repository_id,
-        archive=archive,
-        archive_id=archive_id,
-        manifest=manifest,
-        verdict=verdict,
-        reason=reason,
     )

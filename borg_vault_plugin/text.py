@@ -25,6 +25,7 @@ from borg_vault_plugin.report import (
 from borg_vault_plugin.repositories import Initialised, Listing
 from borg_vault_plugin.status import SetStatus, Status
 from borg_vault_plugin.upkeep import Checks
+from borg_vault_plugin.wording import plural
 
 UNITS = ("B", "kB", "MB", "GB", "TB")
 
@@ -37,11 +38,6 @@ def size(count: int | None) -> str:
     while value >= 1000 and unit < len(UNITS) - 1:
         value, unit = value / 1000, unit + 1
     return f"{value:.0f} {UNITS[unit]}" if unit == 0 or value >= 100 else f"{value:.1f} {UNITS[unit]}"
-
-
-def plural(count: int, noun: str, nouns: str | None = None) -> str:
-    """Print a count with its noun."""
-    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
 
 
 def columns(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

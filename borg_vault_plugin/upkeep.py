@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Literal
 
+from borg_vault_plugin.acceptance import demand_reason
 from borg_vault_plugin.borg import Repository
 from borg_vault_plugin.config import Settings
 from borg_vault_plugin.errors import Error, PreflightError, RepositoryError, UsageError, smallest_exit_code
-from borg_vault_plugin.history import Event
+from borg_vault_plugin.history import happened_now
 from borg_vault_plugin.report import CheckVerdict
 from borg_vault_plugin.repositories import open_repositories
 
@@ -50,8 +51,7 @@ def check(settings: Settings, names: tuple[str, ...], longest: timedelta | None)
 
 def pin(settings: Settings, archive: str, reason: str) -> tuple[str, ...]:
     """Keep retention from an archive, wherever it is; give the repositories. Raises UsageError, RepositoryError."""
-    if not reason.strip():
-        raise UsageError("a reason is missing: say with --reason why, for whoever reads the history")
+    demand_reason(reason)
     return _mark(settings, archive, "pinned", reason)
 
 
@@ -67,7 +67,8 @@ def _check(settings: Settings, repository: Repository, longest: timedelta | None
         logger.error("%s", error)
     with contextlib.suppress(Error):  # one that cannot even say which it is was not looked at
         reason = PARTIAL.format(longest) if longest is not None else None
-        _note(settings, "checked", repository.id(), repository.name, verdict=verdict, reason=reason)
+        event = happened_now("checked", repository.name, repository.id(), verdict=verdict, reason=reason)
+        settings.history().append(event)
     return Checked(repository.name, verdict, longest is None, error)
 
 
@@ -93,33 +94,11 @@ def _mark(
             continue
         for found in inventory.archives:
             if found.name == archive:
-                _note(settings, happening, inventory.repository_id, archive, archive_id=found.id, reason=reason)
+                event = happened_now(happening, archive, inventory.repository_id, archive_id=found.id, reason=reason)
+                settings.history().append(event)
                 there.append(repository.name)
     if errors:
         raise errors[0]
     if not there:
         raise UsageError(f"there is no archive {archive}: see `borg-vault list`")
     return tuple(there)
-
-
-def _note(
-    settings: Settings,
-    happening: Literal["checked", "pinned", "unpinned"],
-    repository_id: str,
-    archive: str,
-    *,
-    archive_id: str | None = None,
-    verdict: str | None = None,
-    reason: str | None = None,
-) -> None:
-    settings.history().append(
-        Event(
-            time=datetime.now(UTC),
-            event=happening,
-            repository=repository_id,
-            archive=archive,
-            archive_id=archive_id,
-            verdict=verdict,
-            reason=reason,
-        )
-    )

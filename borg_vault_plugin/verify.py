@@ -19,12 +19,12 @@ from borg_vault_plugin.chain.verification import Extension, Verification, verify
 from borg_vault_plugin.config import Settings
 from borg_vault_plugin.evidence.page import write_page
 from borg_vault_plugin.evidence.verification import verification_page
-from borg_vault_plugin.history import Event
+from borg_vault_plugin.history import happened_now
 from borg_vault_plugin.lookup import Stored, extracted, find_archive
 from borg_vault_plugin.manifest import program_version
 from borg_vault_plugin.progress import Progress, unseen
 from borg_vault_plugin.report import Finding, Verified
-from borg_vault_plugin.sealed_set import check_files, is_set, open_any_set, unknown_files
+from borg_vault_plugin.sealed_set import check_files, demand_manifest_of, is_set, open_any_set, unknown_files
 from borg_vault_plugin.staging import OURS
 
 
@@ -82,8 +82,7 @@ def examine(
     findings = acceptance.marked((*files, *chain.findings), acceptance.accepted_findings(settings.history()))
     accepted = len(findings) - len(acceptance.still_open(findings))
     failures = chain.failure_count + len(files) - accepted
-    stopped = chain.verdict == "failed" and chain.extension is None
-    reasons = (*reasons, *chain.reasons, *(["the walk had to stop before its end"] if stopped else []))
+    reasons = (*reasons, *chain.unfinished)
     target = stored.archive.name if stored is not None else request.target
     return Outcome(replace(_report(target, chain, findings, failures, reasons), files=compared), reasons)
 
@@ -122,12 +121,11 @@ def _files(
         return findings, (str(error),), msgspec.UNSET, True
     compared, has_chain = len(sealed.files) + len(OURS), sealed.manifest.set == "database"
     if stored is not None:
-        found = (path for path in directory.rglob("*") if path.is_symlink() or not path.is_dir())
-        paths = (path.relative_to(directory).as_posix() for path in found)
-        findings += unknown_files(sealed, sorted(paths))
-        described = stored.archive.described.get("manifest")
-        if described not in (None, f"sha256:{sealed.manifest_sha256}"):
-            return findings, ("the manifest is not the one that the archive's comment names",), compared, has_chain
+        findings += unknown_files(sealed)
+        try:
+            demand_manifest_of(stored.archive, sealed)
+        except NotCheckedError as error:
+            return findings, (str(error),), compared, has_chain
     return findings, (), compared, has_chain
 
 
@@ -146,12 +144,5 @@ def _remember(settings: Settings, stored: Stored, outcome: Outcome) -> None:
     history, archive, report = settings.history(), stored.archive, outcome.report
     acceptance.remember(history, archive.name, report.findings)
     history.append(
-        Event(
-            time=datetime.now(UTC),
-            event="verified",
-            repository=stored.repository_id,
-            archive=archive.name,
-            archive_id=archive.id,
-            verdict=report.verdict,
-        )
+        happened_now("verified", archive.name, stored.repository_id, archive_id=archive.id, verdict=report.verdict)
     )

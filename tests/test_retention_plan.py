@@ -201,7 +201,7 @@ def test_what_goes_and_what_is_spared_is_what_plain_borg_would_prune(
     history = History(tmp_path_factory.mktemp("history") / "history.ndjson")
     remember(history, archives, *events)
     repository = Repository("here", RepositorySettings(path=str(archives.path)), find_borg(), PASSPHRASE)
-    planned = plan(repository, SERIES, keep, history)
+    planned = plan(repository, repository.inventory(), SERIES, keep, history)
     removed, spared, kept = (set(planned.names(action)) for action in ("remove", "spare", "keep"))
     assert removed | spared == borg_would_prune(archives, keep)
     assert removed | spared | kept == set(OURS)

@@ -81,6 +81,12 @@ class Verification:
     extension: Extension | None = None
     """None when the chains were not all walked to their end."""
 
+    @property
+    def unfinished(self) -> tuple[str, ...]:
+        """Why not everything was looked at, also when there is a verdict."""
+        stopped = self.verdict == "failed" and self.extension is None
+        return (*self.reasons, *(["the walk had to stop before its end"] if stopped else []))
+
 
 def verify_directory(
     directory: Path,

@@ -13,6 +13,7 @@ from borg_vault_plugin.cli.options import Json, app, exit_codes, print_lines, se
 from borg_vault_plugin.errors import UsageError
 from borg_vault_plugin.recovery import rehearsal
 from borg_vault_plugin.report import as_json
+from borg_vault_plugin.wording import plural
 
 history_app = typer.Typer(help="Show what happened to our archives, and take in what other hosts found out.")
 
@@ -71,7 +72,7 @@ def history_add(
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from error
     added = settings_of(context).history().add(data)
-    print_lines([f"{text.plural(added, 'new result')} from {file}"])
+    print_lines([f"{plural(added, 'new result')} from {file}"])
 
 
 app.add_typer(history_app, name="history")

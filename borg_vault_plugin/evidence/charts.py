@@ -15,7 +15,6 @@ from borg_vault_plugin.evidence.blocks import Column, details, table
 from borg_vault_plugin.evidence.markup import Markup, joined
 from borg_vault_plugin.evidence.periods import Periods, periods
 from borg_vault_plugin.evidence.quantities import (
-    counted,
     duration,
     instant,
     measured,
@@ -38,6 +37,7 @@ from borg_vault_plugin.evidence.shapes import (
     time_labels,
     vertical,
 )
+from borg_vault_plugin.wording import plural
 
 BARS_TOP, BARS_BOTTOM, BARS_STEPS = 8, 188, 4
 WIDEST_BAR = 12.0
@@ -73,7 +73,7 @@ def bars(title: str, days: Sequence[tuple[date, int]], noun: str, nouns: str) ->
     unit, units = shown.unit.name, shown.unit.names
     empty = shown.counts.count(0)
     told = (
-        f"{counted(sum(shown.counts), noun, nouns)} in {counted(len(shown.counts), unit, units)}"
+        f"{plural(sum(shown.counts), noun, nouns)} in {plural(len(shown.counts), unit, units)}"
         f"{f', {empty:,} of them without any' if empty else ''}. Each bar is one {unit}{shown.unit.named_by}, in UTC."
     )
     axis = count_axis(max(shown.counts), BARS_STEPS)
@@ -97,7 +97,7 @@ def timing_bars(title: str, phases: Sequence[tuple[str, float]]) -> Markup:
         return figure(title, "No phase was measured.")
     longest = max(seconds for _, seconds in known) or 1
     whole = duration(sum(seconds for _, seconds in known))
-    told = f"{counted(len(known), 'phase')}, {whole} in all.{_only(len(known), MOST_PHASES, 'first', 'phases')}"
+    told = f"{plural(len(known), 'phase')}, {whole} in all.{_only(len(known), MOST_PHASES, 'first', 'phases')}"
     rows = [
         joined(
             label(0, y + 14, name, class_="name"),
@@ -121,8 +121,8 @@ def key_timeline(title: str, keys: Sequence[KeyUse], *, until: int | None) -> Ma
         return figure(title, "There is nothing to draw: no key has a readable time.")
     time, height = span(known if until is None else (*known, until)), KEY_HEIGHT * len(newest)
     rotations = [key.activated for key in newest[1:] if key.activated is not None]
-    order = f", the oldest first; {counted(len(rotations), 'rotation')}" if len(keys) > 1 else ""
-    told = f"{counted(len(keys), 'key')}{order}.{_only(len(keys), MOST_KEYS, 'newest', 'keys')}"
+    order = f", the oldest first; {plural(len(rotations), 'rotation')}" if len(keys) > 1 else ""
+    told = f"{plural(len(keys), 'key')}{order}.{_only(len(keys), MOST_KEYS, 'newest', 'keys')}"
     explained = [("window", "valid"), ("use", "from its first entry to its last"), ("rotation", "a new key takes over")]
     lines = (vertical("rotation", time.across(at), down=(0, height)) for at in rotations)
     rows = (_key_row(key, time, row * KEY_HEIGHT) for row, key in enumerate(newest))
@@ -142,7 +142,7 @@ def line_chart(title: str, lines: Sequence[Line]) -> Markup:
         return figure(title, "There is nothing to draw yet.")
     time, bottom = span(instants), PANEL_HEIGHT * len(lines)
     most = max(len(line.measurements) for line in lines)
-    told = f"{' and '.join(line.name for line in lines)}; {counted(most, 'measurement')}."
+    told = f"{' and '.join(line.name for line in lines)}; {plural(most, 'measurement')}."
     panels = (_panel(line, time, row * PANEL_HEIGHT) for row, line in enumerate(lines))
     return figure(
         title,
@@ -158,7 +158,7 @@ def _bars(shown: Periods, axis: Axis, noun: str, nouns: str) -> Iterator[Markup]
     for place, count in enumerate(shown.counts):
         if count:
             middle, tall = (place + 0.5) * each, max(1.0, (BARS_BOTTOM - BARS_TOP) * axis.share(count))
-            tip = f"{shown.label(place)}: {counted(count, noun, nouns)}"
+            tip = f"{shown.label(place)}: {plural(count, noun, nouns)}"
             yield rect("bar", across=(middle - half, middle + half), down=(BARS_BOTTOM - tall, BARS_BOTTOM), tip=tip)
 
 
@@ -189,7 +189,7 @@ def _key_row(key: KeyUse, time: Span, y: int) -> Markup:
     tip = f"activated: {instant(key.activated)}; retired: {'not' if key.retired is None else instant(key.retired)}"
     return joined(
         label(0, y + 14, key.key_id, class_="name mono"),
-        label(100, y + 14, counted(key.entries, "entry", "entries"), anchor="end"),
+        label(100, y + 14, plural(key.entries, "entry", "entries"), anchor="end"),
         rect("track", across=(0, 100), down=(y + 25, y + 27)),
         rect("window", across=(begin, end), down=(y + 21, y + 31), tip=tip),
         _use(key, time, y),

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from borg_vault_plugin.chain.codes import Code
 from borg_vault_plugin.evidence.findings import accepted
-from borg_vault_plugin.evidence.quantities import counted
 from borg_vault_plugin.report import CheckVerdict, Finding, Verified
+from borg_vault_plugin.wording import plural
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ def outcome(kind: Kind, report: Verified) -> tuple[CheckVerdict, str]:
     shown = sum(accepted(finding) is None for finding in report.findings)
     if mine:
         least = "at least " if report.failure_count > shown else ""
-        return "failed", f"{least}{counted(refused, 'finding')}" if refused else f"{len(mine):,} accepted"
+        return "failed", f"{least}{plural(refused, 'finding')}" if refused else f"{len(mine):,} accepted"
     if kind is STATEMENTS and report.verdict == "passed" and not report.anchored:
         # With an accepted finding nobody can tell from a report whether there was a pin.
         return "not_checked", "Not shown" if report.findings else "Not checked: no key is pinned"

@@ -25,9 +25,10 @@ from borg_vault_plugin.evidence.charts import Line, Measurement, line_chart, tim
 from borg_vault_plugin.evidence.glossary import DRILL_WORDS, glossary
 from borg_vault_plugin.evidence.markup import Markup, code, element, joined, value
 from borg_vault_plugin.evidence.page import page
-from borg_vault_plugin.evidence.quantities import counted, duration, instant, measured
+from borg_vault_plugin.evidence.quantities import duration, instant, measured
 from borg_vault_plugin.evidence.shapes import Verdict
 from borg_vault_plugin.report import CheckVerdict
+from borg_vault_plugin.wording import plural
 
 MOST_DRILLS = 200
 MOST_CHECKS = 500
@@ -166,7 +167,7 @@ def _how_known(drill: DrillEvidence) -> str:
     parts = [f"{count:,} {WORDS[verdict].lower()}" for verdict, count in counts.items() if count]
     if not parts:
         return "It is not: no check was made."
-    return f"From {counted(len(drill.checks), 'check')} of what was restored: {', '.join(parts)}."
+    return f"From {plural(len(drill.checks), 'check')} of what was restored: {', '.join(parts)}."
 
 
 def _checks(drill: DrillEvidence) -> Markup:
@@ -181,7 +182,7 @@ def _checks(drill: DrillEvidence) -> Markup:
         for check in drill.checks[:MOST_CHECKS]
     )
     more = len(drill.checks) - MOST_CHECKS
-    rest = [note(f"{counted(more, 'more check')} not shown.")] if more > 0 else []
+    rest = [note(f"{plural(more, 'more check')} not shown.")] if more > 0 else []
     return section("Checks", table("What was checked, and how it came out", names, rows), *rest)
 
 
@@ -222,7 +223,7 @@ def _past(drill: DrillEvidence) -> Iterator[Markup]:
         "This drill and those before it",
         line_chart("Recovery point and recovery time", lines),
         table("The newest first", (*names, Column("RTO", number=True)), rows),
-        *([note(f"{counted(left_out, 'older drill')} not shown.")] if left_out else []),
+        *([note(f"{plural(left_out, 'older drill')} not shown.")] if left_out else []),
     )
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from borg_vault_plugin.chain.codes import MEANINGS, Code, Meaning
 from borg_vault_plugin.evidence.blocks import Column, note, paragraph, section, table
 from borg_vault_plugin.evidence.markup import Markup, code, joined, value
-from borg_vault_plugin.evidence.quantities import counted
 from borg_vault_plugin.report import Finding, Verified
+from borg_vault_plugin.wording import plural
 
 MOST_FINDINGS = 1_000
 KNOWN: dict[str, Meaning] = {str(known): meaning for known, meaning in MEANINGS.items()}
@@ -38,7 +38,7 @@ def findings_section(report: Verified) -> Iterator[Markup]:
         return
     shown = report.findings[:MOST_FINDINGS]
     known = sum(accepted(finding) is not None for finding in report.findings)
-    told = f"{counted(report.failure_count, 'finding')}{f', besides {known:,} accepted' if known else ''}."
+    told = f"{plural(report.failure_count, 'finding')}{f', besides {known:,} accepted' if known else ''}."
     if report.failure_count + known > len(shown):
         told += f" The first {len(shown):,} are shown."
     ended = [note(ENDED)] if any(finding.code in ENDS_THE_WALK for finding in shown) else []

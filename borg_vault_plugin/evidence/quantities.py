@@ -15,11 +15,6 @@ UNKNOWN = "unknown"
 LONGEST = 365_000 * DAY
 
 
-def counted(count: int, noun: str, nouns: str | None = None) -> str:
-    """Print a count with its noun."""
-    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
-
-
 def short_count(count: float) -> str:
     """Print a round count in the few letters that an axis has room for."""
     for size, letter in THOUSANDS:

@@ -29,8 +29,9 @@ from borg_vault_plugin.evidence.findings import findings_section
 from borg_vault_plugin.evidence.glossary import CHAIN_WORDS, glossary
 from borg_vault_plugin.evidence.markup import Markup, code, element, value
 from borg_vault_plugin.evidence.page import page
-from borg_vault_plugin.evidence.quantities import counted, instant
+from borg_vault_plugin.evidence.quantities import instant
 from borg_vault_plugin.report import Verified
+from borg_vault_plugin.wording import plural
 
 MOST_REASONS = 100
 MOST_KEYS = 200
@@ -88,7 +89,7 @@ def verification_page(
 
 
 def _verdict(report: Verified) -> Markup:
-    entries = counted(report.counts.get("audit_vault", 0), "entry", "entries")
+    entries = plural(report.counts.get("audit_vault", 0), "entry", "entries")
     if report.verdict == "not_checked":
         return banner(
             "not_checked",
@@ -100,7 +101,7 @@ def _verdict(report: Verified) -> Markup:
         return banner(
             "failed",
             "Failed",
-            f"{counted(report.failure_count, 'finding')}: not all in this dump is what was signed, or fits together.",
+            f"{plural(report.failure_count, 'finding')}: not all in this dump is what was signed, or fits together.",
             "The findings below say where. Until each is explained, take it that somebody changed the vault.",
         )
     return banner("passed", "Passed", *_passed(report, entries))
@@ -108,7 +109,7 @@ def _verdict(report: Verified) -> Markup:
 
 def _passed(report: Verified, entries: str) -> Iterator[str]:
     held = len(report.findings)
-    but = f" but for {counted(held, 'finding')} that an operator has accepted" if held else ""
+    but = f" but for {plural(held, 'finding')} that an operator has accepted" if held else ""
     signed = "unchanged since they were signed" if looked_at(SIGNATURES, report) else "though none of it is signed"
     yield f"Every check held{but}: {entries} in unbroken chains, {signed}."
     if report.anchored:
@@ -143,7 +144,7 @@ def _reasons(report: Verified, reasons: Sequence[str]) -> Iterator[Markup]:
     title = "Why there is no verdict" if report.verdict == "not_checked" else "Why not everything was checked"
     if reasons:
         more = len(reasons) - MOST_REASONS
-        rest = [note(f"{counted(more, 'more reason')} not shown.")] if more > 0 else []
+        rest = [note(f"{plural(more, 'more reason')} not shown.")] if more > 0 else []
         yield section(title, bullets(map(value, reasons[:MOST_REASONS])), *rest)
 
 
@@ -189,9 +190,9 @@ def _keys(profile: Profile) -> Markup:
     shown = profile.keys[-MOST_KEYS:]
     left_out = len(profile.keys) - len(shown) + profile.other_keys
     notes = (
-        (left_out, f"{counted(left_out, 'more row')} of the registry: not shown here."),
-        (profile.unnamed, f"{counted(profile.unnamed, 'entry', 'entries')} without a key: only links hold them."),
-        (profile.unknown, f"{counted(profile.unknown, 'entry', 'entries')} with a key that is not among these."),
+        (left_out, f"{plural(left_out, 'more row')} of the registry: not shown here."),
+        (profile.unnamed, f"{plural(profile.unnamed, 'entry', 'entries')} without a key: only links hold them."),
+        (profile.unknown, f"{plural(profile.unknown, 'entry', 'entries')} with a key that is not among these."),
     )
     return section(
         "Signing keys",
@@ -210,8 +211,8 @@ def _key_row(key: KeyUse) -> tuple[str, ...]:
 
 def _days(profile: Profile) -> Markup:
     notes = (
-        (profile.other_days, f"{counted(profile.other_days, 'entry', 'entries')} of yet other days: not drawn."),
-        (profile.undated, f"{counted(profile.undated, 'entry', 'entries')} without a readable time: not drawn."),
+        (profile.other_days, f"{plural(profile.other_days, 'entry', 'entries')} of yet other days: not drawn."),
+        (profile.undated, f"{plural(profile.undated, 'entry', 'entries')} without a readable time: not drawn."),
     )
     return section(
         "When entries were written",

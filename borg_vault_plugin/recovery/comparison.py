@@ -19,7 +19,7 @@ from borg_vault_plugin.recovery.property_comparison import compare_database, com
 from borg_vault_plugin.recovery.target import Target
 from borg_vault_plugin.sealed_set import SealedSet
 from borg_vault_plugin.survey import Survey, Table, digest_query, take_survey
-from borg_vault_plugin.text import plural
+from borg_vault_plugin.wording import plural
 
 STEPS = "SELECT schemaname, sequencename, increment_by, cycle FROM pg_sequences"
 TOLD_TYPES = ("TRIGGER", "EVENT TRIGGER", "POLICY", "CONSTRAINT", "FK CONSTRAINT", "INDEX", "FUNCTION", "ACL")

@@ -35,7 +35,7 @@ from borg_vault_plugin.recovery.swap import Names, obstacles
 from borg_vault_plugin.recovery.target import Target, exact_clients
 from borg_vault_plugin.sealed_set import SealedSet
 from borg_vault_plugin.session import open_session
-from borg_vault_plugin.text import plural
+from borg_vault_plugin.wording import plural
 
 logger = logging.getLogger(__name__)
 

@@ -14,17 +14,16 @@ from borg_vault_plugin.archive import Archive
 from borg_vault_plugin.chain.source import NotCheckedError
 from borg_vault_plugin.gate import Rules
 from borg_vault_plugin.manifest import program_version
-from borg_vault_plugin.predecessor import Predecessors
+from borg_vault_plugin.predecessor import HEADS, Predecessors
 from borg_vault_plugin.progress import Progress, unseen
 from borg_vault_plugin.recovery.drill_report import CHECKS, Check, Drill, Minutes, Outcome, worst
 from borg_vault_plugin.recovery.ground import NamedServer, named_ground, source_major, throwaway_ground
 from borg_vault_plugin.recovery.proof import look_at_files, prove_database, read_dump, several, verify_chain
 from borg_vault_plugin.recovery.rebuild import archived_scripts, rebuild, role_names, scripts_beside
-from borg_vault_plugin.recovery.reexport import HEADS
 from borg_vault_plugin.recovery.target import Target, exact_clients
 from borg_vault_plugin.sealed_set import SealedSet, open_set
 from borg_vault_plugin.survey import Survey, take_survey
-from borg_vault_plugin.text import plural
+from borg_vault_plugin.wording import plural
 
 __all__ = ["Check", "Drill", "Extraction", "NamedServer", "Rehearsal", "drill"]
 

@@ -117,7 +117,7 @@ def _is_newer(newest: Archive, than: Archive) -> bool:
 
 def _evidence(settings: Settings, newer: Stored, private: Path) -> SealedSet:
     digest = newer.archive.described.get("manifest", "").removeprefix("sha256:")
-    kept = Evidence(settings.state_directory / "evidence").find(digest) if digest.isalnum() else None
+    kept = Evidence(settings.evidence_directory).find(digest) if digest.isalnum() else None
     if kept is not None:
         return kept
     directory = private / "newer"

@@ -23,7 +23,7 @@ from borg_vault_plugin.recovery.rebuild import DUMP
 from borg_vault_plugin.recovery.reexport import chain_differences, registry_differences
 from borg_vault_plugin.recovery.target import Target
 from borg_vault_plugin.report import Chain, Continuity, Finding
-from borg_vault_plugin.sealed_set import SealedSet, check_files, unknown_files
+from borg_vault_plugin.sealed_set import SealedSet, check_files, demand_manifest_of, unknown_files
 
 SHOWN = 5
 
@@ -37,8 +37,8 @@ def look_at_files(sealed: SealedSet, minutes: Minutes, progress: Progress, archi
     def look() -> Outcome:
         findings = list(islice(check_files(sealed, progress), MOST_FINDINGS))
         if archive is not None:
-            _demand_manifest_of(archive, sealed)
-            findings += unknown_files(sealed, _paths(sealed))
+            demand_manifest_of(archive, sealed)
+            findings += unknown_files(sealed)
         minutes.findings += findings
         if findings:
             return "failed", several([f"{one.where}: {one.code}: {one.detail}" for one in findings])
@@ -96,17 +96,6 @@ def several(told: Sequence[str]) -> str:
     """Give the first of several things that are to be told, and how many more there are."""
     more = f" and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
     return "; ".join(told[:SHOWN]) + more
-
-
-def _demand_manifest_of(archive: Archive, sealed: SealedSet) -> None:
-    described = archive.described.get("manifest")
-    if described not in (None, f"sha256:{sealed.manifest_sha256}"):
-        raise NotCheckedError("the manifest is not the one that the archive's comment names")
-
-
-def _paths(sealed: SealedSet) -> list[str]:
-    there = (path for path in sealed.directory.rglob("*") if path.is_symlink() or not path.is_dir())
-    return sorted(path.relative_to(sealed.directory).as_posix() for path in there)
 
 
 def _compare(sealed: SealedSet, target: Target) -> Outcome:

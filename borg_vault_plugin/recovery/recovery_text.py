@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from borg_vault_plugin.recovery.excerpt import Excerpt
 from borg_vault_plugin.recovery.restore_report import Restored
-from borg_vault_plugin.text import finding_line, plural, size
+from borg_vault_plugin.text import finding_line, size
+from borg_vault_plugin.wording import plural
 
 NOT_IN_A_BACKUP = (
     "What no backup contains, and a working Server needs as well, put back by hand:",

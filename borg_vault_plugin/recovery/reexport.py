@@ -14,10 +14,10 @@ from typing import BinaryIO
 from borg_vault_plugin.chain.source import NotCheckedError, open_regular
 from borg_vault_plugin.chain_export import NEWER_TABLES, TABLES, ChainTable, Heads, export_table, exported_tables
 from borg_vault_plugin.database import Connection
+from borg_vault_plugin.predecessor import HEADS, REGISTRY
 from borg_vault_plugin.registry import export_registry
 from borg_vault_plugin.sealed_set import SealedSet
 
-REGISTRY, HEADS = "vault-public-keys.csv", "chain-heads.ndjson"
 CHAIN = {f"chain/{table.name}.ndjson": table for table in TABLES}
 LINE_FEED = b"\n"
 

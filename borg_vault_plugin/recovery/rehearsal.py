@@ -137,7 +137,7 @@ def _before(settings: Settings, stored: Stored, private: Path, word: Word) -> Pr
     looked_into = [(stored.repository, Inventory(inventory.repository_id, older))]
     rewound = word.rewind is not None and stored.archive.time <= word.rewind.time
     heard = replace(word, rewind=None) if rewound else word
-    evidence = Evidence(settings.state_directory / "evidence")
+    evidence = Evidence(settings.evidence_directory)
     return find_predecessors(looked_into, settings.series(), evidence, private, heard)
 
 

@@ -16,7 +16,7 @@ from borg_vault_plugin import acceptance
 from borg_vault_plugin.archive import SUFFIX, Archive, Series, comment
 from borg_vault_plugin.borg import Inventory
 from borg_vault_plugin.config import Settings
-from borg_vault_plugin.delivery import Ready, Request, Run, deliver, make_ready
+from borg_vault_plugin.delivery import Ready, Request, Run, deliver, make_ready, remember
 from borg_vault_plugin.errors import Error, RepositoryError, UsageError, smallest_exit_code
 from borg_vault_plugin.gate import Rules
 from borg_vault_plugin.lock import run_lock
@@ -125,7 +125,8 @@ class Intake:
                 return None
             with watch.phase("store"):
                 stored = deliver(self.run, chosen, staged)
-            self._remember(staged, stored, tarball)
+            remember(self.run, staged, stored)
+            self._note(staged, stored, tarball)
         return staged.manifest.report(watch.total(), (*stored, *taken, *self.failed))
 
     def _staged(self, tarball: Tarball, private: Path, watch: Stopwatch) -> Staged[Manifest]:
@@ -141,14 +142,10 @@ class Intake:
         predecessors = find_predecessors(looked_into, self.run.series, self.run.evidence, private, word)
         return Rules(predecessors, word.accepted, self.run.settings.trust_anchors, carry=False)
 
-    def _remember(self, staged: Staged[Manifest], stored: list[Stored], tarball: Tarball) -> None:
-        """Keep what the next tarball needs: what was found, the evidence of a good set, and that it is there now."""
+    def _note(self, staged: Staged[Manifest], stored: list[Stored], tarball: Tarball) -> None:
+        """Note for the next tarball that this one is there now."""
         manifest = staged.manifest
-        findings = (*manifest.chain.findings, *manifest.continuity.findings)
-        acceptance.remember(self.run.history, manifest.archive, findings)
         ids = {one.repository: one.archive_id or "" for one in stored if one.status == "stored"}
-        if manifest.verdict == "good" and ids:
-            self.run.evidence.keep(staged.directory)
         described = comment(manifest.verdict, staged.sealed.manifest_sha256, manifest.set, tarball.sha256)
         name = manifest.archive + SUFFIX[manifest.verdict]
         self.ready = [

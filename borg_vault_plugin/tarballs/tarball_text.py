@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from borg_vault_plugin.tarballs.handback import HandedBack
 from borg_vault_plugin.tarballs.intake import Imported, Imports
-from borg_vault_plugin.text import backup_lines, finding_line, plural, size
+from borg_vault_plugin.text import backup_lines, finding_line, size
+from borg_vault_plugin.wording import plural
 
 UNKNOWN = {
     "database_token": "which database it is from is not known, so a restore reads no revocations from the present one",
