@@ -21,7 +21,9 @@ import psycopg
 from psycopg.abc import Query
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from borg_vault_plugin.container import Container
 from borg_vault_plugin.errors import ConfigError, SourceError
+from borg_vault_plugin.redaction import remember_secret
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -72,6 +74,12 @@ class Source:
     notices: tuple[str, ...] = ()
     timeout: timedelta = timedelta(hours=12)
     """How long to wait for any one answer."""
+    container: Container | None = None
+    """In which the server and its clients are, where that is known."""
+
+    def __post_init__(self) -> None:
+        """Keep the password out of what is sent elsewhere."""
+        remember_secret(self.password or "")
 
     @property
     def database(self) -> str:
@@ -86,15 +94,34 @@ class Source:
 
     @property
     def address(self) -> str:
-        """Where the server is, for messages."""
+        """Which database on which server, for messages."""
+        return f"{self.database} in {self.place}" if self.container else f"{self.database} on {self.place}"
+
+    @property
+    def place(self) -> str:
+        """Where the server is, for people."""
+        if self.container is not None:
+            return str(self.container)
         host = self.parameters.get("host") or self.parameters.get("hostaddr") or "the local socket"
         port = self.parameters.get("port")
-        return f"{self.database} on {host}" + (f":{port}" if port else "")
+        return f"{host}:{port}" if port else host
 
     @property
     def conninfo(self) -> str:
         """The libpq conninfo string without the password: it can stand on a command line."""
         return make_conninfo(**self.parameters)
+
+    @property
+    def conninfo_inside(self) -> str:
+        """The same for a client inside of the container: over its Unix socket."""
+        others = {name: value for name, value in self.parameters.items() if name not in ("hostaddr", "port")}
+        return make_conninfo(**{**others, "host": ""})
+
+    @property
+    def password_line(self) -> str:
+        """The password as a line of libpq's password file; empty when there is none."""
+        escaped = (self.password or "").replace("\\", "\\\\").replace(":", "\\:")
+        return f"*:*:*:*:{escaped}" if self.password is not None else ""
 
     def connect(self) -> Connection:
         """Open an autocommit connection with TCP keepalives; raises psycopg.OperationalError."""
@@ -107,10 +134,9 @@ class Source:
         """Write libpq's password file (mode 0600) and give the variables that make a child read it."""
         if self.password is None:
             return {name: os.environ[name] for name in ("PGPASSFILE",) if name in os.environ}
-        escaped = self.password.replace("\\", "\\\\").replace(":", "\\:")
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(f"*:*:*:*:{escaped}\n")
+            stream.write(f"{self.password_line}\n")
         return {"PGPASSFILE": str(path)}
 
 

@@ -15,6 +15,7 @@ from borg_vault_plugin.errors import SourceError
 from borg_vault_plugin.snapshot import DumpedTable
 
 MAGIC = b"PGDMP"
+NOISE_BYTES = 1 << 20  # where a dump is looked for, behind what a shell or wrapper may write first
 PG_CLASS = 1259  # the catalogue in which tables have their numbers
 READ_SECONDS = 6 * 3600.0
 
@@ -27,10 +28,12 @@ def check_dump(
     `kept` is told of each child while it runs, as `process.run` has it.
     """
     with path.open("rb") as file:
-        if file.read(len(MAGIC)) != MAGIC:
-            raise SourceError(
-                f"{path.name} does not begin as a dump of pg_dump does: look at what writes to its output"
-            )
+        noise = file.read(NOISE_BYTES).find(MAGIC)
+    if noise:
+        found = f" (that begins after {noise} bytes)" if noise > 0 else ""
+        raise SourceError(
+            f"{path.name} does not begin as a dump of pg_dump does{found}: look at what else writes to its output"
+        )
     _pg_restore(clients, path, "--file=/dev/null", kept=kept)
     listing = _pg_restore(clients, path, "--list", kept=kept)
     for table in tables:
@@ -43,9 +46,8 @@ def check_dump(
 
 
 def _pg_restore(clients: Clients, path: Path, action: str, *, kept: process.Kept) -> bytes:
-    command = [str(clients.program("pg_restore")), action, str(path)]
     try:
-        done = process.run(command, env=process.plain_environment(), timeout=READ_SECONDS, kept=kept)
+        done = clients.call("pg_restore", action, dump=path).run(timeout=READ_SECONDS, kept=kept)
     except (OSError, process.TimeoutExpired) as error:
         raise SourceError(f"{path.name} cannot be read by pg_restore {clients.version}: {error}") from error
     if done.returncode:

@@ -37,6 +37,7 @@ PLAIN_VARIABLES = (
     "XDG_CONFIG_HOME",
 )
 Kept = Callable[[subprocess.Popen[bytes]], AbstractContextManager[object]]
+Feed = Callable[[IO[bytes]], None]
 GRACE_SECONDS = 10.0
 
 
@@ -105,30 +106,46 @@ def child(
     cwd: Path | None = None,
     pass_fds: Iterable[int] = (),
     in_own_session: bool = True,
+    feed: Feed | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start a child; on leaving it is gone: asked to stop, then killed, and reaped.
 
-    A session of its own keeps a terminal's Ctrl-C from reaching it before we have decided what to do.
+    A session of its own keeps a terminal's Ctrl-C from reaching it before we have decided what to do. `feed` writes its
+    standard input in another thread, which stays open until the child has ended.
     """
     logger.debug("run: %s", shlex.join(str(word) for word in command))
     process = _Child(
         dying_with_us(command),
         env=dict(env),
-        stdin=stdin,
+        stdin=subprocess.PIPE if feed else stdin,
         stdout=stdout,
         stderr=stderr,
         cwd=cwd,
         pass_fds=tuple(pass_fds),
         start_new_session=in_own_session,
     )
+    feeding = threading.Thread(target=_write, args=(feed, process.stdin), daemon=True) if feed else None
     try:
+        if feeding is not None:
+            feeding.start()
         yield process
     finally:
         end(process)
+        if feeding is not None:
+            feeding.join(GRACE_SECONDS)
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
+
+
+def _write(feed: Feed, stream: IO[bytes]) -> None:
+    """Write a child's standard input; a child that has ended takes no more, and one that waits in vain sees its end."""
+    try:
+        feed(stream)
+    except OSError:
+        with contextlib.suppress(OSError):
+            stream.close()
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
@@ -152,15 +169,16 @@ def run(
     pass_fds: Iterable[int] = (),
     on_message: Callable[[bytes], None] | None = None,
     kept: Kept = contextlib.nullcontext,
+    feed: Feed | None = None,
 ) -> Finished:
     """Run a child to its end and give what it wrote.
 
     `timeout` is in seconds; `on_message` hears every line of its stderr at once, from another thread; `kept` is told of
-    the child as long as it runs, so that somebody else can end it.
+    the child as long as it runs, so that somebody else can end it; `feed` writes its standard input.
     Raises TimeoutExpired when the child had to be ended, OSError when it cannot be started.
     """
     messages: list[bytes] = []
-    with child(command, env=env, cwd=cwd, pass_fds=pass_fds) as process, kept(process):
+    with child(command, env=env, cwd=cwd, pass_fds=pass_fds, feed=feed) as process, kept(process):
         listening = threading.Thread(target=_listen, args=(process.stderr, messages, on_message), daemon=True)
         output: list[bytes] = []
         reading = threading.Thread(target=_listen, args=(process.stdout, output, None), daemon=True)

@@ -26,7 +26,7 @@ import psycopg
 from psycopg import sql
 
 from borg_vault_plugin import process
-from borg_vault_plugin.clients import Clients, find_clients
+from borg_vault_plugin.clients import Clients, clients_for
 from borg_vault_plugin.database import Connection, Source, advised, answering, cut, explain, only_row
 from borg_vault_plugin.errors import ContendedError, SourceError
 from borg_vault_plugin.session import BEGIN, open_session, set_lock_timeout
@@ -102,7 +102,7 @@ class Snapshot:
     @functools.cached_property
     def clients(self) -> Clients:
         """The client programs that fit the server; raises PreflightError when there are none."""
-        clients = find_clients(self.facts.major, needs_tls=self.source.needs_tls)
+        clients = clients_for(self.source, self.facts.major)
         if clients.major != self.facts.major:
             logger.warning(
                 "pg_dump %s for a PostgreSQL %s server: its dump may not restore there: install postgresql-client-%s",
@@ -129,13 +129,11 @@ class Snapshot:
 
         Its password goes through a private file. Raises SourceError with its last words when it fails.
         """
-        environment = process.plain_environment(self.password_variables)
-        connecting = [f"--dbname={self.source.conninfo}", "--no-password"]
-        command = [str(self.clients.program(program)), *connecting, *arguments]
+        call = self.clients.call(program, *arguments, source=self.source, passwords=self.password_variables)
         # Its messages go to a file: two pipes read one after the other can hang.
         with (
             tempfile.TemporaryFile(dir=self.private) as messages,
-            process.child(command, env=environment, stderr=messages, pass_fds=self.pass_fds) as running,
+            call.child(stderr=messages, pass_fds=self.pass_fds) as running,
             self._kept(self._children, running),
         ):
             yield cast(IO[bytes], running.stdout)

@@ -10,10 +10,8 @@ from borg_vault_plugin import (
     Snapshot,
     Staging,
     check_dump,
-    database_sql,
+    export_properties,
     hookimpl,
-    read_properties,
-    roles_sql,
 )
 
 READ_BYTES = 1 << 20
@@ -22,7 +20,7 @@ READ_BYTES = 1 << 20
 @hookimpl
 def collect_artifacts(snapshot: Snapshot, staging: Staging) -> Iterator[Artifact]:
     """Write db.dump through a pipe, hashing it on the way, then read it to its end; and what it leaves out."""
-    yield from _left_out(snapshot, staging)
+    yield from export_properties(snapshot, staging)
     with staging.write("db.dump") as dump, snapshot.client_output("pg_dump", arguments(snapshot)) as output:
         shutil.copyfileobj(output, dump, READ_BYTES)
     check_dump(staging.directory / "db.dump", snapshot.clients, snapshot.tables, kept=snapshot.keeping)
@@ -41,13 +39,3 @@ def arguments(snapshot: Snapshot) -> list[str]:
         f"--lock-wait-timeout={milliseconds}",
         *on_standby,
     ]
-
-
-def _left_out(snapshot: Snapshot, staging: Staging) -> Iterator[Artifact]:
-    with snapshot.connection() as connection:
-        properties = read_properties(connection)
-    texts = {"roles.sql": roles_sql(properties), "database.sql": database_sql(properties, properties.name)}
-    for path, text in texts.items():
-        with staging.write(path) as file:
-            file.write(text.encode("utf-8"))
-        yield file.artifact()
