@@ -14,7 +14,10 @@ import pluggy
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from borg_vault_plugin.report import Backup, Finding
+    from borg_vault_plugin.monitoring.figures import Figure
+    from borg_vault_plugin.monitoring.runs import Begun, Ended
+    from borg_vault_plugin.report import Finding
+    from borg_vault_plugin.sections import Monitoring
     from borg_vault_plugin.snapshot import Snapshot
     from borg_vault_plugin.staging import Artifact, Staging
 
@@ -63,9 +66,24 @@ def verify_staging(staging: Staging) -> Iterable[Finding]:
 
 
 @hookspec
-def backup_finished(report: Backup) -> None:
-    """Hear how a backup ended, after its archives are stored and old ones are pruned.
+def backup_started(begun: Begun, monitoring: Monitoring) -> None:
+    """Hear that the backup of a set begins; `monitoring` is that section of the configuration.
 
-    An exception here is reported and changes nothing about the backup.
+    An exception here is reported and changes nothing about the backup, as in the next two.
     """
+    raise NotImplementedError
+
+
+@hookspec
+def backup_finished(report: Ended, begun: Begun, log: Sequence[str], monitoring: Monitoring) -> None:
+    """Hear how the run of a set ended, after its archives are stored and old ones are pruned, or why it failed.
+
+    Every report has an `exit_code`. `log` are the last lines that were told, without any secret.
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def figures_changed(figures: Sequence[Figure], monitoring: Monitoring) -> None:
+    """Hear all that can be measured, after every run and whenever a verification, drill or check adds to it."""
     raise NotImplementedError

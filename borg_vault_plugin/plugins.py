@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -14,36 +14,49 @@ import pluggy
 import psycopg
 
 from borg_vault_plugin import hookspecs
+from borg_vault_plugin.config import Settings
 from borg_vault_plugin.database import explain
 from borg_vault_plugin.errors import ConfigError, ContendedError, Error, SourceError
+from borg_vault_plugin.redaction import redacted
+from borg_vault_plugin.report import Unheard
+from borg_vault_plugin.sections import DUMP_PLUGIN
 from borg_vault_plugin.side_by_side import TaskFailedError, TasksLateError, side_by_side
 from borg_vault_plugin.snapshot import Snapshot
 from borg_vault_plugin.staging import FULL, STAGING_ADVICE, Artifact, Staging
 
 if TYPE_CHECKING:
-    from borg_vault_plugin.report import Backup, Finding
+    from borg_vault_plugin.report import Finding
 
 logger = logging.getLogger(__name__)
 
-BUILT_IN = ("database-dump", "key-registry", "audit-chain", "provisioning-files", "key-files")
+BUILT_IN = (DUMP_PLUGIN, "key-registry", "audit-chain", "provisioning-files", "key-files")
+# What the sections of [monitoring] turn on; each may need the extra of the section's name.
+MONITORS = {"healthchecks": "healthchecks-ping", "apprise": "apprise-notice", "prometheus": "prometheus-textfile"}
+NOTICES = {
+    "backup_started": "announce the backup",
+    "backup_finished": "announce the backup",
+    "figures_changed": "pass the figures on",
+}
+NOTIFICATION = timedelta(seconds=12)
 BESIDE = "table-digests"  # no plugin: what counts the tables while the plugins write
 Beside = TypeVar("Beside")
 
 
-def load_plugins(names: Iterable[str]) -> pluggy.PluginManager:
-    """Load the built-in hooks and the named third-party plugins.
+def load_plugins(settings: Settings) -> pluggy.PluginManager:
+    """Load the built-in hooks and the third-party plugins that the configuration names.
 
     Raises ConfigError, naming the plugin, when one is not installed, cannot be imported, hooks nothing, or hooks
-    something that does not exist.
+    something that does not exist; and when what stands in for the dump is not among them.
     """
     manager = pluggy.PluginManager(hookspecs.GROUP)
     manager.add_hookspecs(hookspecs)
     installed = {point.name: point for point in entry_points(group=hookspecs.GROUP)}
-    for name in dict.fromkeys((*BUILT_IN, *names)):
+    for name in _wanted(settings):
         if name not in installed:
-            known = ", ".join(sorted(set(installed) - set(BUILT_IN))) or "none"
+            known = ", ".join(sorted(set(installed) - {*BUILT_IN, *MONITORS.values()})) or "none"
             raise ConfigError(f"plugin {name!r} is not installed: third-party plugins found here: {known}")
         _register(manager, installed[name])
+    _refuse_without_dump(manager, settings.database.dump)
     return manager
 
 
@@ -111,13 +124,39 @@ def verify(manager: pluggy.PluginManager, staging: Staging) -> tuple[Finding, ..
     return tuple(findings)
 
 
-def announce(manager: pluggy.PluginManager, report: Backup) -> None:
-    """Tell every plugin how the backup ended; one that fails is reported and ignored."""
-    for impl in manager.hook.backup_finished.get_hookimpls():
+def notify(manager: pluggy.PluginManager, hook: str, arguments: Mapping[str, object]) -> tuple[Unheard, ...]:
+    """Call one of the hooks that only pass something on; a plugin that fails or hangs is reported and given back."""
+    unheard: list[Unheard] = []
+    for impl in getattr(manager.hook, hook).get_hookimpls():
+        task = partial(_only(manager, hook, impl.plugin), **arguments)
         try:
-            _only(manager, "backup_finished", impl.plugin)(report=report)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a notification must never fail a backup
-            logger.warning("plugin %s could not announce the backup: %s", impl.plugin_name, _in_one_line(error))
+            side_by_side({impl.plugin_name: task}, timeout=NOTIFICATION, abandon=lambda: None, patience=0)
+        except TaskFailedError as failed:
+            unheard.append(
+                Unheard(impl.plugin_name, redacted(_in_one_line(failed.error)) or type(failed.error).__name__)
+            )
+        except TasksLateError:
+            unheard.append(Unheard(impl.plugin_name, f"it did not finish within {NOTIFICATION}"))
+    for one in unheard:
+        logger.warning("plugin %s could not %s: %s", one.plugin, NOTICES[hook], one.error)
+    return tuple(unheard)
+
+
+def _wanted(settings: Settings) -> Iterator[str]:
+    dump = settings.database.dump
+    if dump != DUMP_PLUGIN and (dump in BUILT_IN or dump not in settings.plugins):
+        raise ConfigError(f"database.dump is {dump!r}, which is none of plugins: name a third-party plugin in both")
+    monitors = {name for section, name in MONITORS.items() if getattr(settings.monitoring, section) is not None}
+    for section, name in MONITORS.items():
+        if name in settings.plugins and name not in monitors:
+            raise ConfigError(f"plugin {name} is turned on by its section: write [monitoring.{section}]")
+    others = (name for name in BUILT_IN if name != DUMP_PLUGIN)
+    yield from dict.fromkeys((*others, dump, *settings.plugins, *sorted(monitors)))
+
+
+def _refuse_without_dump(manager: pluggy.PluginManager, name: str) -> None:
+    if all(impl.plugin_name != name for impl in manager.hook.collect_artifacts.get_hookimpls()):
+        raise ConfigError(f"plugin {name} cannot be database.dump: it does not hook collect_artifacts")
 
 
 def _register(manager: pluggy.PluginManager, point: EntryPoint) -> None:
@@ -125,6 +164,8 @@ def _register(manager: pluggy.PluginManager, point: EntryPoint) -> None:
         plugin = point.load()
         manager.register(plugin, name=point.name)
         manager.check_pending()
+    except ModuleNotFoundError as error:
+        raise _absent(point.name, error) from error
     except pluggy.PluginValidationError as error:
         raise ConfigError(f"plugin {point.name} does not fit: {_in_one_line(error)}") from error
     except (Exception, SystemExit) as error:
@@ -133,6 +174,13 @@ def _register(manager: pluggy.PluginManager, point: EntryPoint) -> None:
         ) from error
     if not manager.get_hookcallers(plugin):
         raise ConfigError(f"plugin {point.name} hooks nothing: mark a function with @hookimpl")
+
+
+def _absent(name: str, error: ModuleNotFoundError) -> ConfigError:
+    for section, monitor in MONITORS.items():
+        if name == monitor:
+            return ConfigError(f"[monitoring.{section}] needs an extra: run pip install 'borg-vault-plugin[{section}]'")
+    return ConfigError(f"plugin {name} cannot be loaded: {type(error).__name__}: {_in_one_line(error)}")
 
 
 def _collect_one(manager: pluggy.PluginManager, plugin: object, snapshot: Snapshot, staging: Staging) -> list[Artifact]:
