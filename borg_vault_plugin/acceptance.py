@@ -81,15 +81,19 @@ def accept(history: History, ids: Sequence[str], reason: str) -> list[Event]:
 def rewind(history: History, series: Series, archive: str, reason: str) -> None:
     """Note that an operator restored the state of an archive. Raises UsageError for one that is not ours."""
     demand_reason(reason)
-    if not series.owns(archive):
-        raise UsageError(f"{archive} is no archive of {series.prefix}: see `borg-vault list`")
+    try:
+        series.time_in(archive)  # a name may have the digits of a time that never was
+    except ValueError:
+        raise UsageError(f"{archive} is no archive of {series.prefix}: see `borg-vault list`") from None
     history.append(happened_now("rewound", archive, reason=reason))
 
 
 def demand_reason(reason: str) -> None:
-    """Refuse a reason that is none. Raises UsageError."""
+    """Refuse a reason that is none, or that history cannot hold. Raises UsageError."""
     if not reason.strip():
         raise UsageError("a reason is missing: say with --reason why, for whoever reads the history")
+    if any("\ud800" <= letter <= "\udfff" for letter in reason):
+        raise UsageError("the reason is not UTF-8: write it so")
 
 
 def _found(target: str, finding: Finding) -> Event:

@@ -51,14 +51,13 @@ class Series:
 
     def is_good(self, archive: Archive) -> bool:
         """Say whether an archive of this series is a good one: named so, and said so."""
-        return self.owns(archive.name) and archive.name.endswith("Z") and archive.verdict == "good"
+        return self.owns(archive.title) and archive.title.endswith("Z") and archive.verdict == "good"
 
     def time_in(self, name: str) -> datetime:
         """Read the snapshot's time in the name of one of our archives. Raises ValueError for another name."""
         if not self.owns(name):
             raise ValueError(f"{name} is no archive of {self.prefix}")
-        text = name.removeprefix(f"{self.prefix}-").partition("Z")[0]
-        return datetime.strptime(f"{text}Z", TIME_FORMAT).replace(tzinfo=UTC)
+        return time_of(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +69,15 @@ class Archive:
     time: datetime
     comment: str
     original_size: int | None = None
+    holds: str | None = None
+    """What an archive of ours with the same set would be called, when another program made this one."""
+    root: str = ""
+    """The directory in it that is the set."""
+
+    @property
+    def title(self) -> str:
+        """What it says of itself by its name, whoever gave it one."""
+        return self.holds or self.name
 
     @property
     def verdict(self) -> str | None:
@@ -80,6 +88,14 @@ class Archive:
     def described(self) -> dict[str, str]:
         """The comment's words by their names."""
         return dict(word.split("=", 1) for word in self.comment.split() if "=" in word)
+
+
+def time_of(title: str) -> datetime:
+    """Read the snapshot's time in an archive's title. Raises ValueError when there is none."""
+    found = re.search(rf"-({TIME_PATTERN})(?:{'|'.join(map(re.escape, SUFFIX.values()))})$", title, re.ASCII)
+    if found is None:
+        raise ValueError(f"{title} does not end with a time")
+    return datetime.strptime(found[1], TIME_FORMAT).replace(tzinfo=UTC)
 
 
 def comment(verdict: Verdict, manifest_sha256: str, set_name: SetName, tarball: str | None = None) -> str:

@@ -21,13 +21,15 @@ from pydantic import (
 )
 
 from borg_vault_plugin.archive import Series, SetName
+from borg_vault_plugin.compose import chosen_source
 from borg_vault_plugin.database import Source, source_from_environment, source_from_url
 from borg_vault_plugin.errors import ConfigError
 from borg_vault_plugin.history import History
-from borg_vault_plugin.secret import SecretReference, refuse_if_others_may_write, reveal
+from borg_vault_plugin.secret import SecretReference, read_trusted, reveal
 from borg_vault_plugin.sections import (
     Allowed,
     DatabaseSettings,
+    Monitoring,
     ProvisioningSet,
     RepositorySettings,
     Section,
@@ -65,6 +67,7 @@ class Settings(Section):
         default_factory=dict, description="servers for `restore --to` by name"
     )
     sets: Sets = Sets()
+    monitoring: Monitoring = Monitoring()
     allow: tuple[Allowed, ...] = Field((), description="files that look like private keys and may be stored")
     _assumed: bool = PrivateAttr(default=False)
 
@@ -99,8 +102,11 @@ class Settings(Section):
         return replace(_source_of(self.targets[name].url, f"URL of target {name}"), timeout=self.database.timeout)
 
     def _found_source(self) -> Source:
-        if self.database.url is not None:
-            return _source_of(self.database.url, "the database URL")
+        url, compose = self.database.url, self.database.compose
+        if compose is not None:
+            return chosen_source(compose, None if url is None else _url_text(url, "the database URL"))
+        if url is not None:
+            return _source_of(url, "the database URL")
         found = source_from_environment(os.environ)
         if found is None:
             raise ConfigError("no database is named: set DATABASE_URL, or PGHOST and PGDATABASE, or database.url")
@@ -142,7 +148,11 @@ class Settings(Section):
 
 
 def _source_of(url: SecretReference | str, what: str) -> Source:
-    return source_from_url(url if isinstance(url, str) else reveal(url, what))
+    return source_from_url(_url_text(url, what))
+
+
+def _url_text(url: SecretReference | str, what: str) -> str:
+    return url if isinstance(url, str) else reveal(url, what)
 
 
 def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings:
@@ -191,10 +201,9 @@ def _first_existing(environment: Mapping[str, str]) -> Path | None:
 
 
 def _read_toml(path: Path) -> dict[str, object]:
-    refuse_if_others_may_write(path, "configuration")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return tomllib.loads(read_trusted(path, "configuration"))
+    except (OSError, ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number or nesting without end
         raise ConfigError(f"configuration {path} cannot be read: {error}") from error
 
 

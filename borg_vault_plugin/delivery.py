@@ -86,7 +86,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A repository that was looked into before the first byte, with what is in it."""
+    """A repository that was looked into, with what is in it."""
 
     repository: Repository
     inventory: Inventory
@@ -114,10 +114,14 @@ def _together(errors: dict[str, Error]) -> Error:
     return type(first)("; ".join(map(str, errors.values())))
 
 
-def deliver(run: Run, ready: list[Ready], staged: Staged[Manifest] | Staged[FilesManifest]) -> list[Stored]:
-    """Store a set in every repository that is ready."""
-    return [
-        store(
+def deliver(
+    run: Run, ready: list[Ready], staged: Staged[Manifest] | Staged[FilesManifest]
+) -> tuple[list[Stored], list[Ready]]:
+    """Store a set in every repository that is ready, and give those that hold it now."""
+    outcomes: list[Stored] = []
+    holding: list[Ready] = []
+    for one in ready:
+        stored, inventory = store(
             one.repository,
             one.inventory.repository_id,
             staged,
@@ -125,8 +129,9 @@ def deliver(run: Run, ready: list[Ready], staged: Staged[Manifest] | Staged[File
             history=run.history,
             progress=run.progress,
         )
-        for one in ready
-    ]
+        outcomes.append(stored)
+        holding += [Ready(one.repository, inventory)] if inventory is not None else []
+    return outcomes, holding
 
 
 def remember(run: Run, staged: Staged[Manifest], stored: list[Stored]) -> None:
@@ -137,12 +142,9 @@ def remember(run: Run, staged: Staged[Manifest], stored: list[Stored]) -> None:
         run.evidence.keep(staged.directory)
 
 
-def prune_after(run: Run, ready: list[Ready], stored: list[Stored]) -> tuple[Pruned, ...]:
-    """Prune where the new archive is safely stored, and nowhere else."""
-    if not run.request.prune:
-        return ()
-    safe = {one.repository for one in stored if one.status == "stored"}
-    return tuple(prune_one(run, one.repository)[0] for one in ready if one.repository.name in safe)
+def prune_after(run: Run, ready: list[Ready]) -> tuple[Pruned, ...]:
+    """Prune, if that was asked for, in repositories that hold what the run made."""
+    return tuple(prune_one(run, one.repository, one.inventory)[0] for one in ready if run.request.prune)
 
 
 def prune_all(run: Run) -> list[tuple[Pruned, tuple[Fate, ...]]]:
@@ -152,14 +154,14 @@ def prune_all(run: Run) -> list[tuple[Pruned, tuple[Fate, ...]]]:
     return [*(prune_one(run, repository) for repository in opened.repositories), *unopened]
 
 
-def prune_one(run: Run, repository: Repository) -> tuple[Pruned, tuple[Fate, ...]]:
+def prune_one(run: Run, repository: Repository, inventory: Inventory | None = None) -> tuple[Pruned, tuple[Fate, ...]]:
     """Apply retention in one repository; one that fails or refuses is in the result, so that the others go on."""
     if repository.settings.append_only:
         logger.info("repository %s is append-only: nothing is pruned there", repository.name)
         return Pruned(repository.name, skipped="append-only"), ()
     keep = run.keep(repository)
     try:
-        inventory = repository.inventory()
+        inventory = inventory or repository.inventory()
         refused = _unexplained(run, repository.name, inventory)
         if refused:
             return Pruned(repository.name, refused=refused), ()

@@ -6,19 +6,21 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pluggy
 
 from borg_vault_plugin import plugins, preflight
 from borg_vault_plugin.config import Settings
-from borg_vault_plugin.delivery import Request, Run, deliver, make_ready, prune_after, prune_one
+from borg_vault_plugin.delivery import Request, Run, deliver, make_ready, prune_after
 from borg_vault_plugin.errors import SourceError
 from borg_vault_plugin.file_tree import git_revision, output_of, size_below
 from borg_vault_plugin.history import Event
 from borg_vault_plugin.key_scan import refuse_private_keys_in
 from borg_vault_plugin.lock import run_lock
 from borg_vault_plugin.manifest import FORMAT, FilesManifest, Staged, program_version, seal
+from borg_vault_plugin.monitoring.watch import watched
 from borg_vault_plugin.preflight import Estimate
 from borg_vault_plugin.progress import Progress, unseen
 from borg_vault_plugin.report import Attested, FilesBackup, Pruned, Stored
@@ -52,12 +54,21 @@ class Files:
 
 def create_files(settings: Settings, request: Request, progress: Progress = unseen) -> FilesBackup | Attested:
     """Back up a set of files, or have the keys attested. Raises Error as `create` of the database does."""
+    work = partial(_create, settings, request, progress)
+    if request.dry_run:
+        return work(plugins.load_plugins(settings))
+    return watched(settings, request.set_name, work)
+
+
+def _create(
+    settings: Settings, request: Request, progress: Progress, manager: pluggy.PluginManager
+) -> FilesBackup | Attested:
     refuse_together(settings)
     rule = settings.sets.rule(request.set_name)
     if isinstance(rule, KeysSet) and rule.attest is not None:
         return _attest(settings, rule.attest, request)
     series = settings.series(request.set_name)
-    manager, watch = plugins.load_plugins(settings.plugins), Stopwatch()
+    watch = Stopwatch()
     with run_lock(settings.state_directory, series.prefix) as lock:
         run = Run(settings, request, series, settings.history(), lock, progress)
         place = settings.staging_parent / series.prefix
@@ -67,15 +78,14 @@ def create_files(settings: Settings, request: Request, progress: Progress = unse
         ready, failed = make_ready(run, run.repositories(), estimate)
         if request.dry_run:
             would_store = [Stored(one.repository.name, "would_store") for one in ready]
-            pruned = tuple(prune_one(run, one.repository)[0] for one in ready if request.prune)
-            return _report(_manifest(run, files, ()), (*would_store, *failed), pruned, watch)
+            return _report(_manifest(run, files, ()), (*would_store, *failed), prune_after(run, ready), watch)
         preflight.check_space(place, estimate.staged, "staging")
         with private_directory(place) as private:
             staged = _stage(run, manager, files, private, watch)
             with watch.phase("store"):
-                stored = deliver(run, ready, staged)
+                stored, holding = deliver(run, ready, staged)
         with watch.phase("prune"):
-            pruned = prune_after(run, ready, stored)
+            pruned = prune_after(run, holding)
     return _report(staged.manifest, (*stored, *failed), pruned, watch)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shlex
 import shutil
@@ -62,10 +63,16 @@ def git_revision(directory: Path) -> str | None:
     return f"{revision} with local changes" if changed else revision
 
 
-def output_of(command: str, what: str) -> bytes:
-    """Run an operator's command without a shell and give its standard output. Raises SourceError."""
+def output_of(
+    command: str, what: str, *, seconds: float = COMMAND_SECONDS, kept: process.Kept = contextlib.nullcontext
+) -> bytes:
+    """Run an operator's command without a shell and give its standard output. Raises SourceError.
+
+    `kept` is told of the child while it runs, as `process.run` has it.
+    """
+    environment = process.plain_environment()
     try:
-        done = process.run(shlex.split(command), env=process.plain_environment(), timeout=COMMAND_SECONDS)
+        done = process.run(shlex.split(command), env=environment, timeout=seconds, kept=kept)
     except (OSError, ValueError, IndexError, process.TimeoutExpired) as error:
         raise SourceError(f"{what}, {command!r}, cannot be run: {error}") from error
     if done.returncode:

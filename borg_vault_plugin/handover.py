@@ -11,19 +11,24 @@ import logging
 import os
 from collections.abc import Collection, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from borg_vault_plugin import acceptance, plugins, preflight
+import pluggy
+
+from borg_vault_plugin import acceptance, preflight
 from borg_vault_plugin.acceptance import Word
 from borg_vault_plugin.archive import Series, Verdict
 from borg_vault_plugin.borg import Inventory, Repository
 from borg_vault_plugin.chain.source import NotCheckedError
 from borg_vault_plugin.config import Settings
+from borg_vault_plugin.confirmed import recognised
 from borg_vault_plugin.errors import PreflightError, RepositoryError, UsageError
 from borg_vault_plugin.exchange import put_in_place
 from borg_vault_plugin.gate import Rules
 from borg_vault_plugin.lock import run_lock
 from borg_vault_plugin.manifest import Manifest, Staged
+from borg_vault_plugin.monitoring.watch import watched
 from borg_vault_plugin.predecessor import (
     Evidence,
     find_predecessors,
@@ -49,16 +54,26 @@ def stage_into(
 
     Raises UsageError for a directory that is in use for something else, and Error as `create` does.
     """
+    work = partial(_stage_into, settings, directory, allow, progress)
+    return watched(settings, "database", work, handed_over=("good", *allow))
+
+
+def _stage_into(
+    settings: Settings,
+    directory: Path,
+    allow: Collection[Verdict],
+    progress: Progress,
+    manager: pluggy.PluginManager,
+) -> Backup:
     directory = Path(os.path.abspath(directory))  # noqa: PTH100 - resolve() would follow a symbolic link
     _refuse_unfit(directory)
     source = settings.source()
     series = Series(settings.label_for(source), "database")
-    manager = plugins.load_plugins(settings.plugins)
     watch = Stopwatch()
     with run_lock(settings.state_directory, series.prefix) as lock:
         place = directory.parent / f".{directory.name}.borg-vault"
         sweep_staging(place)
-        estimate = preflight.check_source(source)
+        estimate = preflight.check_source(source, dumps=settings.database.dumps)
         preflight.check_space(place, estimate.staged, "staging")
         with _gone_when_empty(place), private_directory(place) as private:
             rules = _rules(settings, series, directory, private, lock)
@@ -96,6 +111,10 @@ def _rules(settings: Settings, series: Series, directory: Path, private: Path, l
     evidence = Evidence(settings.evidence_directory)
     there, unread = _set_there(directory, series, word, evidence)
     found = find_predecessors(looked_into, series, evidence, private, word, there=there)
+    if found.sets:  # as in `create`, a repository that is away keeps nobody from the others
+        for reason in reasons:
+            logger.warning("the set is not compared with what is there: %s", reason)
+        reasons = []
     predecessors = replace(found, reasons=(*reasons, *unread, *found.reasons))
     return Rules(predecessors, word.accepted, settings.trust_anchors)
 
@@ -108,7 +127,7 @@ def _look_into(settings: Settings, lock: int) -> tuple[list[tuple[Repository, In
     reasons: list[str] = []
     for repository in open_repositories(settings, settings.repository_names("database"), pass_fds=(lock,)):
         try:
-            looked_into.append((repository, repository.inventory()))
+            looked_into.append((repository, recognised(repository.inventory(), settings.history())))
         except (RepositoryError, PreflightError) as error:
             reasons.append(str(error))
     return looked_into, reasons

@@ -10,13 +10,14 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from borg_vault_plugin.errors import ConfigError
+from borg_vault_plugin.foreign import UNREADABLE, Instant
 
 Happening = Literal[
     "intended",
@@ -37,8 +38,11 @@ Happening = Literal[
     "checked",
     "attested",
     "key_exported",
+    "confirmed",
 ]
 
+SKEW = timedelta(minutes=10)
+"""How far the clocks of hosts may be apart."""
 RESULTS: tuple[Happening, ...] = ("verified", "drilled", "checked")
 """What other hosts can find out about archives."""
 
@@ -46,7 +50,7 @@ RESULTS: tuple[Happening, ...] = ("verified", "drilled", "checked")
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing that happened; `repository` is Borg's id of the repository, in hex, where it is about one."""
 
-    time: datetime
+    time: Instant
     event: Happening
     archive: str
     repository: str = ""
@@ -57,6 +61,12 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """For a removal the rule, for a pin or an acceptance what its operator said."""
     finding: str | None = None
     """The id of what was found or accepted; `code`, `where` and `hash` say what that is."""
+    holds: str | None = None
+    """What an archive of ours with the set that was confirmed would be called; `where` is the set's directory there."""
+    snapshot: Instant | None = None
+    """When that set's snapshot was taken."""
+    size: int | None = None
+    """Of that set, in bytes."""
     code: str | None = None
     where: str | None = None
     hash: str | None = None
@@ -115,16 +125,23 @@ class History:
             raise ConfigError(f"history {self.path} cannot be written: {error.strerror}: free space there") from error
 
     def events(self) -> Iterator[Event]:
-        """Give every event, oldest first; lines that are none (a torn one) are passed over."""
-        with contextlib.suppress(FileNotFoundError):
-            yield from events_in(self.path.read_bytes())
+        """Give every event, oldest first; lines that are none (a torn one) are passed over. Raises ConfigError."""
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise ConfigError(f"history {self.path} cannot be read: {error.strerror}: give it back to us") from error
+        yield from events_in(data)
 
     def add(self, lines: bytes) -> int:
-        """Take in results from another host's history, each once; give how many were new."""
+        """Take in results from another host's history, each once, none from the future; give how many were new."""
         known = {event.line() for event in self.events()}
-        fresh = [event for event in events_in(lines) if event.event in RESULTS and event.line() not in known]
+        latest = datetime.now(UTC) + SKEW  # one dated later would hide that none is found out any more
+        results = (event for event in events_in(lines) if event.event in RESULTS and event.time <= latest)
+        fresh = {event.line(): event for event in results if event.line() not in known}
         if fresh:
-            self.append(*fresh)
+            self.append(*fresh.values())
         return len(fresh)
 
     def last_drills(self) -> dict[tuple[str, str], datetime]:
@@ -140,8 +157,10 @@ def events_in(data: bytes) -> Iterator[Event]:
     """Give the events in a history's bytes."""
     decoder = msgspec.json.Decoder(Event)
     for line in data.splitlines():
-        with contextlib.suppress(msgspec.DecodeError):
-            yield decoder.decode(line)
+        with contextlib.suppress(*UNREADABLE, OverflowError):
+            event = decoder.decode(line)
+            event.time.astimezone(UTC)  # in its own zone an instant can be the last of the calendar
+            yield event
 
 
 def _append_whole(descriptor: int, lines: bytes) -> None:

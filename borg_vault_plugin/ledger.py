@@ -7,18 +7,18 @@ that history does not explain, until an operator does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from borg_vault_plugin.archive import Archive, Series
 from borg_vault_plugin.borg import Inventory
 from borg_vault_plugin.chain.codes import Code
-from borg_vault_plugin.history import Event, History, happened_now
+from borg_vault_plugin.history import SKEW, Event, History, happened_now
 from borg_vault_plugin.report import Finding
 
-SKEW = timedelta(minutes=10)
 MADE = ("intended", "created", "adopted")
+PRESENT = ("created", "adopted", "confirmed")
 GONE = ("removing", "removed")
 
 
@@ -37,7 +37,7 @@ class Known:
 
 def check(inventory: Inventory, series: Series, events: Iterable[Event], now: datetime) -> Iterator[Finding]:
     """Report every archive of a series that history does not explain."""
-    known = _known(series, events, inventory.repository_id)
+    known = _known(_made_in(inventory, series), events)
     ours = [archive for archive in inventory.archives if series.owns(archive.name)]
     there, names = {archive.id for archive in ours}, {archive.name: archive for archive in ours}
     for event in known.present.values():
@@ -57,9 +57,33 @@ def check(inventory: Inventory, series: Series, events: Iterable[Event], now: da
             yield _finding(Code.RETENTION_ARCHIVE_UNKNOWN, archive, "no run of this host made it")
 
 
+def check_others(
+    inventory: Inventory, planned: Collection[str], events: Iterable[Event], now: datetime
+) -> Iterator[Finding]:
+    """Report what history does not explain of archives that other programs made.
+
+    `planned` are the ids of those that a prune looks at: whatever they hold, one from the future pushes another out.
+    """
+    known = others_known(inventory, events)
+    there, names = {one.id for one in inventory.archives}, {one.name: one for one in inventory.archives}
+    for event in known.present.values():
+        if event.archive_id not in there:
+            yield _missing(event, names.get(event.archive))
+    for archive in inventory.archives:
+        if archive.id in planned and archive.time > now + SKEW:
+            yield _finding(Code.RETENTION_ARCHIVE_FUTURE, archive, f"is dated {archive.time:%Y-%m-%d %H:%M:%SZ}")
+
+
+def others_known(inventory: Inventory, events: Iterable[Event]) -> Known:
+    """Give what history knows of the archives that other programs made and that were confirmed."""
+    mine = [event for event in events if event.repository == inventory.repository_id]
+    confirmed = {event.archive_id for event in mine if event.event == "confirmed"}
+    return _known(lambda event: event.archive_id in confirmed, mine)
+
+
 def adopt(inventory: Inventory, series: Series, history: History) -> None:
     """Note all archives of a repository that this host sees for the first time: from now on they are known."""
-    if _known(series, history.events(), inventory.repository_id).seen:
+    if _known(_made_in(inventory, series), history.events()).seen:
         return
     ours = [archive for archive in inventory.archives if series.owns(archive.name)]
     if ours:
@@ -70,15 +94,19 @@ def _adoption(repository_id: str, archive: Archive) -> Event:
     return happened_now("adopted", archive.name, repository_id, archive_id=archive.id, verdict=archive.verdict)
 
 
-def _known(series: Series, events: Iterable[Event], repository_id: str) -> Known:
+def _made_in(inventory: Inventory, series: Series) -> Callable[[Event], bool]:
+    return lambda event: event.repository == inventory.repository_id and series.owns(event.archive)
+
+
+def _known(is_about: Callable[[Event], bool], events: Iterable[Event]) -> Known:
     known = Known()
     for event in events:
-        if event.repository != repository_id or not series.owns(event.archive):
+        if not is_about(event):
             continue
         known.seen = known.seen or event.event in MADE
         if event.event == "intended":
             known.intents.setdefault(event.archive, set()).add(event.manifest)
-        elif event.event in ("created", "adopted") and event.archive_id is not None:
+        elif event.event in PRESENT and event.archive_id is not None:
             known.present[event.archive_id] = event
         elif event.event in GONE and event.archive_id is not None:
             known.present.pop(event.archive_id, None)

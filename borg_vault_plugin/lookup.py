@@ -1,9 +1,10 @@
-"""Finding an archive that somebody names, and what is in it: by its name, or as the newest good one."""
+"""Finding an archive that somebody names, whoever made it, and what is in it: by its name, or as the newest good."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import glob
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from borg_vault_plugin import preflight
 from borg_vault_plugin.archive import Archive, Series, SetName
 from borg_vault_plugin.borg import Repository
 from borg_vault_plugin.config import Settings
+from borg_vault_plugin.confirmed import looked_into, recognised
 from borg_vault_plugin.errors import RepositoryError, UsageError
 from borg_vault_plugin.predecessor import newest_good
 from borg_vault_plugin.repositories import open_repositories
@@ -28,23 +30,33 @@ class Stored:
     repository_id: str
     archive: Archive
 
+    def extract(self, directory: Path, paths: Iterable[str] = ()) -> None:
+        """Extract the set in it, or some paths of that, into a directory, wherever it lies. Raises RepositoryError."""
+        self.repository.extract(self.archive.name, directory, paths, root=self.archive.root)
+
+    def size(self) -> int:
+        """Give the size of the set in it, in bytes. Raises RepositoryError."""
+        name, root = self.archive.name, self.archive.root
+        if root:
+            return sum(self.repository.listing(name, root=root).values())
+        return self.repository.described_archives(glob=glob.escape(name)).archives[0].original_size or 0
+
 
 def find_archive(settings: Settings, target: str, names: tuple[str, ...] = ()) -> Stored:
     """Find an archive by its name, or the newest good one of all repositories as `latest`.
 
     Raises UsageError when there is none, RepositoryError when a repository cannot be read and no other has it.
     """
-    series = settings.series()
+    series, history = settings.series(), settings.history()
     found: list[Stored] = []
     errors: list[RepositoryError] = []
     for repository in open_repositories(settings, names or _places_of(settings, target)):
         try:
-            inventory = repository.inventory()
+            inventory = recognised(repository.inventory(), history)
+            archive = _chosen(repository, inventory.archives, series, target)
         except RepositoryError as error:
             errors.append(error)
             continue
-        named = next((archive for archive in inventory.archives if archive.name == target), None)
-        archive = newest_good(inventory.archives, series) if target == LATEST else named
         if archive is not None:
             found.append(Stored(repository, inventory.repository_id, archive))
     if not found:
@@ -52,12 +64,19 @@ def find_archive(settings: Settings, target: str, names: tuple[str, ...] = ()) -
     return max(found, key=lambda one: (one.archive.time, one.archive.name))
 
 
+def _chosen(repository: Repository, archives: Iterable[Archive], series: Series, target: str) -> Archive | None:
+    if target == LATEST:
+        return newest_good(archives, series)
+    named = next((archive for archive in archives if archive.name == target), None)
+    return None if named is None else looked_into(repository, named, series)
+
+
 def good_archives(settings: Settings) -> list[Stored]:
     """List the good archives of all repositories, oldest first. Raises UsageError for none, RepositoryError."""
     series = settings.series()
     found: list[Stored] = []
     for repository in open_repositories(settings, settings.repository_names("database")):
-        inventory = repository.inventory()
+        inventory = recognised(repository.inventory(), settings.history())
         good = (archive for archive in inventory.archives if series.is_good(archive))
         found += (Stored(repository, inventory.repository_id, archive) for archive in good)
     if not found:
@@ -72,7 +91,7 @@ def extracted(settings: Settings, stored: Stored) -> Iterator[Path]:
     Raises RepositoryError, PreflightError when it has no room.
     """
     with scratch_place(settings, stored) as directory:
-        stored.repository.extract(stored.archive.name, directory)
+        stored.extract(directory)
         yield directory
 
 
@@ -80,8 +99,7 @@ def extracted(settings: Settings, stored: Stored) -> Iterator[Path]:
 def scratch_place(settings: Settings, stored: Stored) -> Iterator[Path]:
     """Make a private directory with room for an archive, which is gone at the end. Raises PreflightError."""
     place = settings.staging_parent / EXTRACTED
-    size = stored.repository.described_archives(glob=stored.archive.name).archives[0].original_size or 0
-    preflight.check_space(place, size, f"{stored.archive.name}, extracted")
+    preflight.check_space(place, stored.size(), f"{stored.archive.name}, extracted")
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     with scratch_directory(place) as directory:
         yield directory
@@ -98,5 +116,8 @@ def _places_of(settings: Settings, target: str) -> tuple[str, ...]:
 
 def _absent(target: str, series: Series) -> str:
     if target == LATEST:
-        return f"there is no good archive of {series.prefix} yet: make one with `borg-vault create`"
+        return (
+            f"there is no good archive of {series.prefix} yet: make one with `borg-vault create`, or set label when it"
+            " was another one that made them"
+        )
     return f"there is no archive {target}, nor such a directory: see `borg-vault list`"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -15,12 +15,14 @@ import msgspec
 from borg_vault_plugin.archive import SUFFIX, SetName, Verdict
 from borg_vault_plugin.chain.readlog import TreeHead
 from borg_vault_plugin.chain.source import NotCheckedError, open_regular
+from borg_vault_plugin.foreign import UNREADABLE, Instant
 from borg_vault_plugin.report import Backup, Chain, Continuity, Finding, Origin, Pruned, SnapshotFacts, Stored, as_json
-from borg_vault_plugin.staging import CHECKSUMS, INSTRUCTIONS, MANIFEST, Artifact, write_sealed
+from borg_vault_plugin.staging import CHECKSUMS, INSTRUCTIONS, MANIFEST, Artifact, Identities, identities, write_sealed
 from borg_vault_plugin.survey import Survey
 
 FORMAT = 1
 PROGRAM = "borg-vault-plugin"
+DUMP = "db.dump"
 LARGEST_BYTES = 256 << 20
 VERDICTS: dict[Verdict, str] = {
     "good": "When this archive was made, every chain verified and extended the\narchive before it.",
@@ -58,6 +60,13 @@ class Manifest:
         return self.snapshot.time
 
     @property
+    def database_elsewhere(self) -> str | None:
+        """Where the database itself is, when something else stands in for its dump."""
+        if any(artifact.path == DUMP for artifact in self.artifacts):
+            return None
+        return next((one.database_in for one in self.artifacts if one.database_in is not msgspec.UNSET), None)
+
+    @property
     def findings(self) -> tuple[Finding, ...]:
         """What was found in the chain and against history, accepted or not."""
         return (*self.chain.findings, *self.continuity.findings)
@@ -90,7 +99,7 @@ class FilesManifest:
     set: SetName
     archive: str
     verdict: Verdict
-    time: datetime
+    time: Instant
     origin: str
     """Where the files come from."""
     revision: str | None
@@ -104,6 +113,8 @@ class Sealed:
 
     files: tuple[Artifact, ...]
     manifest_sha256: str
+    identities: Identities
+    """Of every file, at that moment."""
 
     def sizes(self) -> dict[str, int]:
         """Give the size of every file by its path."""
@@ -139,6 +150,12 @@ def read_any_manifest(directory: Path) -> tuple[Manifest | FilesManifest, str]:
     return _read(directory, Manifest) if kind.set == "database" else _read(directory, FilesManifest)
 
 
+def manifest_in(data: bytes) -> Manifest | FilesManifest:
+    """Read the manifest of a set of any kind from its bytes. Raises NotCheckedError."""
+    kind = _decoded(data, _Kind)
+    return _decoded(data, Manifest) if kind.set == "database" else _decoded(data, FilesManifest)
+
+
 @dataclass(frozen=True, slots=True)
 class _Kind:
     set: SetName
@@ -149,10 +166,17 @@ def _read(directory: Path, kind: type[Readable]) -> tuple[Readable, str]:
         data = file.read(LARGEST_BYTES + 1)
     if len(data) > LARGEST_BYTES:
         raise NotCheckedError(f"{MANIFEST} is longer than {LARGEST_BYTES} bytes")
+    return _decoded(data, kind), hashlib.sha256(data).hexdigest()
+
+
+def _decoded(data: bytes, kind: type[Readable]) -> Readable:
     try:
-        return msgspec.json.decode(data, type=kind), hashlib.sha256(data).hexdigest()
-    except (msgspec.DecodeError, RecursionError) as error:
+        found = msgspec.json.decode(data, type=kind)
+        if isinstance(found, Manifest | FilesManifest):
+            found.time.astimezone(UTC)  # in its own zone an instant can be the last of the calendar
+    except (*UNREADABLE, OverflowError) as error:
         raise NotCheckedError(f"{MANIFEST} cannot be read: {error}") from error
+    return found
 
 
 def seal(directory: Path, manifest: Manifest | FilesManifest) -> Sealed:
@@ -162,7 +186,7 @@ def seal(directory: Path, manifest: Manifest | FilesManifest) -> Sealed:
     instructions = write_sealed(directory, INSTRUCTIONS, told)
     files = (*manifest.artifacts, described, instructions)
     sums = write_sealed(directory, CHECKSUMS, checksums(files))
-    return Sealed((*files, sums), described.sha256)
+    return Sealed((*files, sums), described.sha256, identities(directory))
 
 
 def checksums(files: Iterable[Artifact]) -> str:
@@ -191,35 +215,55 @@ with the Server's .env, and the provisioning files.
 
 def restore_instructions(manifest: Manifest) -> str:
     """Tell how to restore this archive with plain borg and PostgreSQL's own programs, and what it does not hold."""
-    database, archive, major = (
-        manifest.snapshot.database,
-        manifest.archive,
-        manifest.snapshot.server_version.split(".")[0],
-    )
-    checked, paths = VERDICTS[manifest.verdict], {artifact.path for artifact in manifest.artifacts}
-    roles = "    psql --file=roles.sql postgres\n" if "roles.sql" in paths else ""
+    snapshot, paths = manifest.snapshot, {artifact.path for artifact in manifest.artifacts}
     heads = "; chain-heads.ndjson names the last entry of each" if "chain-heads.ndjson" in paths else ""
+    elsewhere = manifest.database_elsewhere
     return f"""\
-{archive}
+{manifest.archive}
 
-Database {database} of a PostgreSQL {manifest.snapshot.server_version} server, as it was at
-{manifest.snapshot.time:%Y-%m-%d %H:%M:%S} UTC. Chain heads: {manifest.chain.chains} chains, {manifest.chain.entries}
-entries{heads}. {checked}
+Database {snapshot.database} of a PostgreSQL {snapshot.server_version} server, as it was at
+{snapshot.time:%Y-%m-%d %H:%M:%S} UTC. Chain heads: {manifest.chain.chains} chains, {manifest.chain.entries}
+entries{heads}. {VERDICTS[manifest.verdict]}
 
+{_from_dump(manifest, paths) if elsewhere is None else _from_provider(manifest, elsewhere)}
+What this archive does NOT contain, and what a working Server needs as well:
+  - the customer-held encryption keys: without them encrypted records stay unreadable;
+  - the config-as-code provisioning files (PROVISIONING_CONFIG_PATH);
+  - the Server's .env with its signing key and API secret.
+"""
+
+
+def _from_dump(manifest: Manifest, paths: Collection[str]) -> str:
+    major = manifest.snapshot.server_version.split(".")[0]
+    roles = "    psql --file=roles.sql postgres\n" if "roles.sql" in paths else ""
+    return f"""\
 To restore it without borg-vault, with Borg 1.4 and the programs of PostgreSQL {major}:
 
-    borg extract REPOSITORY::{archive}{SUFFIX[manifest.verdict]}
+    borg extract REPOSITORY::{manifest.archive}{SUFFIX[manifest.verdict]}
     sha256sum -c {CHECKSUMS}
 {roles}    createdb NEW_DATABASE
-    pg_restore --exit-on-error --dbname=NEW_DATABASE db.dump
+    pg_restore --exit-on-error --dbname=NEW_DATABASE {DUMP}
 
 pg_restore must be of major {major}. Restore into a new database beside the live one, look at it, then rename.
 roles.sql makes the roles that are missing, without passwords; with --no-owner none are needed. psql can be told to
 start programs: where others can write to the repository, read roles.sql before you run it. database.sql tells the
 database's own encoding, locale, settings and privileges. Tablespaces must exist first, or add --no-tablespaces.
+"""
 
-What this archive does NOT contain, and what a working Server needs as well:
-  - the customer-held encryption keys: without them encrypted records stay unreadable;
-  - the config-as-code provisioning files (PROVISIONING_CONFIG_PATH);
-  - the Server's .env with its signing key and API secret.
+
+def _from_provider(manifest: Manifest, elsewhere: str) -> str:
+    return f"""\
+The database itself is NOT in this archive. It is in:
+
+    {elsewhere}
+
+Restore that with its provider's own means, beside the live database. Then compare what came back with this archive:
+
+    borg extract REPOSITORY::{manifest.archive}{SUFFIX[manifest.verdict]}
+    sha256sum -c {CHECKSUMS}
+    DATABASE_URL=the restored one borg-vault dump-chain NEW_DIRECTORY
+    diff -r chain NEW_DIRECTORY
+
+The two instants differ by minutes: the newer side may have more lines, and no line may have changed. From then on
+`borg-vault create` compares the restored database with this archive by itself, chain by chain.
 """

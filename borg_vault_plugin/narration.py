@@ -16,6 +16,8 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingCo
 from rich.progress import Progress as Bars
 
 from borg_vault_plugin.progress import Advance, Progress, unseen
+from borg_vault_plugin.redaction import SHORTEST_SHOWN, redacted
+from borg_vault_plugin.wording import visible
 
 ROOT = logging.getLogger("borg_vault_plugin")
 
@@ -35,37 +37,49 @@ class _Current(logging.StreamHandler[TextIO]):
         super().emit(record)
 
 
+class _Line(logging.Formatter):
+    """One line, whatever is told; of a warning or an error, which others may have worded, without our secrets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        told = super().format(record)
+        return visible(redacted(told, shortest=SHORTEST_SHOWN) if record.levelno >= logging.WARNING else told)
+
+
 def begin(*, quiet: bool, verbose: bool) -> None:
     """Set up narration for this run."""
     telling, complaining = _Current("stdout"), _Current("stderr")
     telling.addFilter(lambda record: record.levelno < logging.WARNING)
     complaining.setLevel(logging.WARNING)
-    complaining.setFormatter(logging.Formatter("borg-vault: %(message)s"))
+    telling.setFormatter(_Line())
+    complaining.setFormatter(_Line("borg-vault: %(message)s"))
     ROOT.handlers = [telling, complaining]
     ROOT.propagate = False
-    ROOT.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+    telling.setLevel(logging.WARNING if quiet else logging.NOTSET)
+    ROOT.setLevel(logging.DEBUG if verbose else logging.INFO)
 
 
 @contextlib.contextmanager
 def muted(*, mute: bool) -> Iterator[None]:
     """Keep narration off stdout while a document is to stand there alone; warnings still go to stderr."""
-    level = ROOT.level
-    if mute:
-        ROOT.setLevel(max(level, logging.WARNING))
+    levels = [(handler, handler.level) for handler in ROOT.handlers]
+    for handler, level in levels:
+        handler.setLevel(max(level, logging.WARNING) if mute else level)
     try:
         yield
     finally:
-        ROOT.setLevel(level)
+        for handler, level in levels:
+            handler.setLevel(level)
 
 
 @contextlib.contextmanager
 def progress() -> Iterator[Progress]:
     """Show long steps as bars on a terminal, with their rate and the time that remains; elsewhere show nothing."""
-    if not sys.stderr.isatty() or ROOT.level > logging.INFO:
+    is_told = any(handler.level <= logging.INFO for handler in ROOT.handlers)
+    if not sys.stderr.isatty() or not is_told:
         yield unseen
         return
     columns = (
-        TextColumn("{task.description:32}"),
+        TextColumn("{task.description:32}", markup=False),
         BarColumn(bar_width=24),
         DownloadColumn(),
         TransferSpeedColumn(),
@@ -79,7 +93,7 @@ def progress() -> Iterator[Progress]:
 def _shown_by(bars: Bars) -> Progress:
     @contextlib.contextmanager
     def step(name: str, total: int | None) -> Iterator[Advance]:
-        task = bars.add_task(name, total=total)
+        task = bars.add_task(visible(name), total=total)
         try:
             yield lambda done: bars.update(task, completed=done)
         finally:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -27,12 +28,14 @@ from borg_vault_plugin.chain.checkpoints import chain_of
 from borg_vault_plugin.chain.digests import DigestIndex, digest_of
 from borg_vault_plugin.chain.entries import binary, shown
 from borg_vault_plugin.chain.proved import ArchivedHeads, Head, Proved, archived_heads
-from borg_vault_plugin.chain.rows import CheckpointRow
+from borg_vault_plugin.chain.rows import MAX_LINE_BYTES, CheckpointRow
 from borg_vault_plugin.chain.source import NotCheckedError, open_regular
 from borg_vault_plugin.chain.tally import MOST_FINDINGS
 from borg_vault_plugin.chain.verification import Past
-from borg_vault_plugin.errors import RepositoryError
+from borg_vault_plugin.errors import PreflightError, RepositoryError
+from borg_vault_plugin.foreign import UNREADABLE
 from borg_vault_plugin.report import Rewind
+from borg_vault_plugin.scratch import scratch_directory
 from borg_vault_plugin.sealed_set import SealedSet, difference, measured, open_set
 from borg_vault_plugin.staging import MANIFEST
 
@@ -41,6 +44,7 @@ logger = logging.getLogger(__name__)
 HEADS, REGISTRY, CHECKPOINTS = "chain-heads.ndjson", "vault-public-keys.csv", "chain/vault_checkpoints.ndjson"
 EVIDENCE = (MANIFEST, HEADS, REGISTRY, CHECKPOINTS)
 KEPT = 4
+LARGEST_REGISTRY_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ class Evidence:
         """Keep the evidence of a sealed set, and of not many older ones; without it the archive itself is asked."""
         try:
             self._keep(open_set(directory))
-        except (OSError, NotCheckedError) as error:
+        except (OSError, PreflightError, NotCheckedError) as error:
             logger.info("the evidence of this set is not kept here: %s", error)
 
     def newest_good(self, series: Series, rewind: Rewind | None) -> SealedSet | None:
@@ -93,12 +97,12 @@ class Evidence:
         self.directory.mkdir(mode=0o700, exist_ok=True)
         final = self.directory / sealed.manifest_sha256
         if not final.exists():
-            temporary = Path(tempfile.mkdtemp(prefix=".partial-", dir=self.directory))
-            for path in EVIDENCE:
-                place = temporary / path
-                place.parent.mkdir(mode=0o700, exist_ok=True)
-                shutil.copyfile(sealed.directory / path, place)
-            temporary.rename(final)
+            with scratch_directory(self.directory) as scratch:
+                for path in EVIDENCE:
+                    place = scratch / "evidence" / path
+                    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    shutil.copyfile(sealed.directory / path, place)
+                (scratch / "evidence").rename(final)
         os.utime(final)
         kept = sorted(self.directory.iterdir(), key=lambda path: path.lstat().st_mtime, reverse=True)
         for old in kept[KEPT:]:
@@ -178,7 +182,7 @@ class Ours:
             return False
 
     def _newest(self, chosen: Callable[[Archive], bool]) -> Archive | None:
-        ours = (archive for archive in self.inventory.archives if self.series.owns(archive.name) and chosen(archive))
+        ours = (archive for archive in self.inventory.archives if self.series.owns(archive.title) and chosen(archive))
         return max(ours, key=lambda archive: (archive.time, archive.name), default=None)
 
     def _fetched(self, archive: Archive) -> SealedSet:
@@ -191,7 +195,7 @@ class Ours:
 
     def _extracted(self, archive: Archive, paths: Iterable[str]) -> Path:
         directory = Path(tempfile.mkdtemp(prefix="archive-", dir=self.private))
-        self.repository.extract(archive.name, directory, paths)
+        self.repository.extract(archive.name, directory, paths, root=archive.root)
         return directory
 
 
@@ -226,16 +230,30 @@ def head_lines(sealed: SealedSet) -> Iterator[HeadLine]:
     decoder = msgspec.json.Decoder(HeadLine)
     try:
         with open_regular(sealed.directory / HEADS) as file:
-            yield from map(decoder.decode, file)
-    except msgspec.DecodeError as error:
+            yield from map(decoder.decode, _lines(file, HEADS))
+    except UNREADABLE as error:
         raise NotCheckedError(f"{HEADS} of {sealed.manifest.archive} cannot be read: {error}") from error
 
 
 def registry_rows(directory: Path) -> dict[str, dict[str, str]]:
     """Give the rows of the key registry's CSV by key id. Raises NotCheckedError."""
     with open_regular(directory / REGISTRY) as file:
-        lines = file.read().decode("utf-8", "surrogateescape").splitlines(keepends=True)
-    return {row["key_id"]: row for row in csv.DictReader(lines) if row.get("key_id")}
+        data = file.read(LARGEST_REGISTRY_BYTES + 1)
+    if len(data) > LARGEST_REGISTRY_BYTES:
+        raise NotCheckedError(f"{REGISTRY} is longer than {LARGEST_REGISTRY_BYTES} bytes")
+    lines = data.decode("utf-8", "surrogateescape").splitlines(keepends=True)
+    try:
+        return {row["key_id"]: row for row in csv.DictReader(lines) if row.get("key_id")}
+    except csv.Error as error:
+        raise NotCheckedError(f"{REGISTRY} cannot be read: {error}") from error
+
+
+def _lines(file: BinaryIO, name: str) -> Iterator[bytes]:
+    """Give the lines of a file, none of them without end. Raises NotCheckedError."""
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        if len(line) > MAX_LINE_BYTES:
+            raise NotCheckedError(f"{name} has a line of more than {MAX_LINE_BYTES} bytes")
+        yield line
 
 
 def _holds_nothing(sealed: SealedSet) -> bool:
@@ -286,10 +304,10 @@ def _checkpoints(sealed: SealedSet, doubted: set[str]) -> Iterator[str]:
     decoder = msgspec.json.Decoder(CheckpointRow)
     try:
         with open_regular(sealed.directory / CHECKPOINTS) as file:
-            for line in file:
+            for line in _lines(file, CHECKPOINTS):
                 row = decoder.decode(line)
                 data = binary(row.cose_sign1)
                 if data is not None and shown(chain_of(row, sealed.manifest.chain.era)) not in doubted:
                     yield hashlib.sha256(data).hexdigest()
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise NotCheckedError(f"{CHECKPOINTS} of {sealed.manifest.archive} cannot be read: {error}") from error

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
 import psycopg
 
 from borg_vault_plugin.borg import SEGMENT_BYTES, Repository
-from borg_vault_plugin.clients import find_clients
+from borg_vault_plugin.clients import clients_for
 from borg_vault_plugin.database import Connection, Source, answering, explain, only_row
 from borg_vault_plugin.errors import PreflightError, SourceError
 from borg_vault_plugin.session import open_session
@@ -63,16 +63,18 @@ class Estimate:
         return {"db.dump": self.dump, "chain/audit_vault.ndjson": self.chain}
 
 
-def check_source(source: Source) -> Estimate:
-    """Check clients and rights on every table; give what the set will take.
+def check_source(source: Source, *, dumps: bool = True) -> Estimate:
+    """Check clients and rights on every table; give what the set will take, without a dump if none is made.
 
     Raises PreflightError, SourceError when the server cannot be asked.
     """
     try:
         with open_session(source, SIZES_LOCK_TIMEOUT) as connection, answering(connection, source):
-            find_clients(connection.info.server_version // 10000, needs_tls=source.needs_tls)
-            _check_rights(connection)
-            return _estimate(connection)
+            if dumps:
+                clients_for(source, connection.info.server_version // 10000)
+            check_rights(connection)
+            estimate = estimate_of(connection)
+            return estimate if dumps else replace(estimate, dump=0)
     except psycopg.Error as error:
         raise SourceError(f"database {source.address}: {explain(error)}") from error
 
@@ -99,7 +101,8 @@ def check_repository_space(repository: Repository, estimate: Estimate, *, is_fir
         check_space(repository.directory, new + working, f"repository {repository.name}")
 
 
-def _check_rights(connection: Connection) -> None:
+def check_rights(connection: Connection) -> None:
+    """Check that the session's role can read everything that is dumped; raises PreflightError that names tables."""
     oids = [table.oid for table in tables_to_dump(connection)]
     refused = connection.execute(UNREADABLE, [oids, oids]).fetchall()
     (objects,) = only_row(connection, UNREADABLE_OBJECTS)
@@ -114,7 +117,7 @@ def _check_rights(connection: Connection) -> None:
         )
 
 
-def _estimate(connection: Connection) -> Estimate:
+def estimate_of(connection: Connection) -> Estimate:
     """Estimate from the sizes of tables or, when a migration holds one, from that of the whole database."""
     try:
         tables, chain = only_row(connection, TABLE_SIZES)

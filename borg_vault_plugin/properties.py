@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from borg_vault_plugin.database import Connection, only_row
+from borg_vault_plugin.snapshot import Snapshot
+from borg_vault_plugin.staging import Artifact, Staging
 
 # PostgreSQL's source calls these GUC_LIST_QUOTE: their value is a list of names.
 LIST_SETTINGS = ("search_path", "temp_tablespaces", "session_preload_libraries", "local_preload_libraries")
@@ -170,6 +172,17 @@ def database_sql(properties: Properties, name: str) -> str:
         lines.append(_text("REVOKE ALL ON DATABASE {} FROM PUBLIC, {};", database, sql.Identifier(properties.owner)))
         lines += [_grant(privilege, database) for privilege in properties.privileges]
     return "\n".join(lines) + "\n"
+
+
+def export_properties(snapshot: Snapshot, staging: Staging) -> Iterator[Artifact]:
+    """Write roles.sql and database.sql, as the snapshot has them. Raises psycopg.Error, SourceError."""
+    with snapshot.connection() as connection:
+        properties = read_properties(connection)
+    texts = {"roles.sql": roles_sql(properties), "database.sql": database_sql(properties, properties.name)}
+    for path, text in texts.items():
+        with staging.write(path) as file:
+            file.write(text.encode("utf-8"))
+        yield file.artifact()
 
 
 def _roles(connection: Connection) -> Iterator[Role]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -12,12 +14,15 @@ import msgspec
 from borg_vault_plugin.archive import SetName, Verdict
 from borg_vault_plugin.chain_export import TABLES
 from borg_vault_plugin.errors import RefusedError, RepositoryError, smallest_exit_code
+from borg_vault_plugin.foreign import Instant
 from borg_vault_plugin.snapshot import Facts
 from borg_vault_plugin.staging import Artifact
 
 Action = Literal["keep", "spare", "remove"]
 SUSPECT_EXIT_CODE, NOT_CHECKED_EXIT_CODE = 10, 11
 VERDICT_EXIT_CODES: dict[Verdict, int] = {"good": 0, "suspect": SUSPECT_EXIT_CODE, "unverified": NOT_CHECKED_EXIT_CODE}
+# Control characters that JSON lets stand (DEL is one of ASCII), and those that change the order of others.
+UNSEEN = re.compile(r"[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 CheckVerdict = Literal["passed", "failed", "not_checked", "not_applicable"]
 
 
@@ -102,7 +107,7 @@ class Rewind:
     """An older state that an operator did restore, so that history is compared with that."""
 
     archive: str
-    time: datetime
+    time: Instant
     reason: str
 
 
@@ -123,7 +128,7 @@ class SnapshotFacts:
     """The instant that every artifact of the set comes from; what the source refused to tell is None."""
 
     id: str
-    time: datetime
+    time: Instant
     server_version: str
     system_identifier: str | None
     database: str
@@ -178,6 +183,14 @@ class Pruning:
 
 
 @dataclass(frozen=True, slots=True)
+class Unheard:
+    """A plugin that could not pass on how a run begins or ends, and why."""
+
+    plugin: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Backup:
     """The document of `create --json`."""
 
@@ -191,6 +204,13 @@ class Backup:
     snapshot: SnapshotFacts
     pruned: tuple[Pruned, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
+    notifications: tuple[Unheard, ...] | msgspec.UnsetType = msgspec.UNSET
+    """Those that failed; only there when one did."""
+
+    @property
+    def set(self) -> SetName:
+        """The set that was backed up."""
+        return "database"
 
     @property
     def exit_code(self) -> int:
@@ -211,6 +231,7 @@ class FilesBackup:
     revision: str | None
     pruned: tuple[Pruned, ...]
     seconds: dict[str, float]
+    notifications: tuple[Unheard, ...] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def exit_code(self) -> int:
@@ -226,6 +247,7 @@ class Attested:
     attested: datetime | None
     """None in a rehearsal."""
     command: str
+    notifications: tuple[Unheard, ...] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def exit_code(self) -> int:
@@ -245,9 +267,19 @@ def snapshot_facts(facts: Facts) -> SnapshotFacts:
     )
 
 
-def as_json(document: object) -> str:
+class Document(str):
+    """JSON as it is printed: nothing in it steers a terminal."""
+
+    __slots__ = ()
+
+
+def as_json(document: object) -> Document:
     """Print a document as indented JSON; instants in UTC as RFC 3339 has them."""
-    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+    try:
+        text = msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+    except UnicodeEncodeError:  # a lone surrogate stands for a byte of a file's name that is no UTF-8
+        text = json.dumps(msgspec.to_builtins(document), indent=2)
+    return Document(UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def chain_counts(artifacts: tuple[Artifact, ...]) -> dict[str, int]:

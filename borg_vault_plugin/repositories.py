@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from borg_vault_plugin.archive import Archive
 from borg_vault_plugin.borg import Repository, open_repository
 from borg_vault_plugin.config import Settings
+from borg_vault_plugin.confirmed import confirmations, recognised
 from borg_vault_plugin.errors import ConfigError, RepositoryError, UsageError
 from borg_vault_plugin.history import Event
-from borg_vault_plugin.split import refuse_together
+from borg_vault_plugin.split import place_of, refuse_together
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,17 @@ def open_repositories(settings: Settings, names: tuple[str, ...], *, pass_fds: I
     return [open_repository(name, repository, pass_fds=fds) for name, repository in chosen.items()]
 
 
+def repository_at(settings: Settings, named: str) -> str:
+    """Give the name of a repository by its name or, as other programs know it, its path. Raises ConfigError."""
+    if named in settings.repositories or not named:
+        return next(iter(settings.repositories_named((named,))))
+    for name, repository in settings.repositories.items():
+        if repository.path == named or place_of(repository.path) == place_of(named):
+            return name
+    known = ", ".join(f"{name} ({repository.path})" for name, repository in settings.repositories.items())
+    raise ConfigError(f"there is no repository {named!r}, by name or path: the configuration has {known}")
+
+
 def initialise(settings: Settings, names: tuple[str, ...], encryption: str, key_file: Path | None) -> list[Initialised]:
     """Create repositories and export their keys.
 
@@ -97,15 +109,29 @@ def _is_there(repository: Repository) -> bool:
 
 
 def list_archives(settings: Settings, names: tuple[str, ...]) -> Listing:
-    """List our archives in the named repositories, or in all; raises RepositoryError when one cannot be read."""
+    """List our archives in the named repositories, or in all, and those of others that hold a set of ours.
+
+    Raises RepositoryError when one cannot be read.
+    """
     drills = settings.history().last_drills()
     series = [settings.series(name) for name in settings.sets.configured]
     found: list[Listed] = []
     for repository in open_repositories(settings, names or _used(settings)):
         inventory = repository.described_archives(glob=f"{settings.series().label}-*")
-        ours = (archive for archive in inventory.archives if any(one.owns(archive.name) for one in series))
+        confirmed = _confirmed(settings, repository, inventory.repository_id)
+        others = (archive for archive in inventory.archives if archive.id not in {one.id for one in confirmed})
+        ours = [one for one in (*others, *confirmed) if any(of.owns(one.title) for of in series)]
         found += (_listed(repository, one, drills.get((inventory.repository_id, one.id))) for one in ours)
     return Listing(tuple(sorted(found, key=lambda one: (one.time, one.name, one.repository))))
+
+
+def _confirmed(settings: Settings, repository: Repository, repository_id: str) -> list[Archive]:
+    """Give the archives of others that were confirmed and are still there, each with the size of its set."""
+    known = confirmations(settings.history(), repository_id)
+    if not known:
+        return []
+    inventory = recognised(repository.inventory(), settings.history())
+    return [replace(one, original_size=known[one.id].size) for one in inventory.archives if one.id in known]
 
 
 def _used(settings: Settings) -> tuple[str, ...]:

@@ -69,21 +69,27 @@ def apply(repository: Repository, series: Series, keep: Mapping[str, int], histo
 def protections(archives: Iterable[Archive], events: Iterable[Event], repository_id: str) -> dict[str, str]:
     """Give the ids of the archives that must never go, each with the reason."""
     present = {archive.id: archive for archive in archives}
-    reasons: dict[str, str] = {}
+    about = [one for one in events if one.repository == repository_id and one.archive_id in present]
     last: dict[str, str] = {}
-    for event in events:
-        if event.repository != repository_id or event.archive_id not in present:
-            continue
-        if event.event in LAST_EVENTS and event.verdict in (None, "good", "passed"):
+    for event in about:
+        if event.event in LAST_EVENTS and event.archive_id and event.verdict in (None, "good", "passed"):
             last[event.event] = event.archive_id
-        elif event.event == "pinned":
-            reasons[event.archive_id] = f"pinned: {event.reason}"
-        elif event.event == "unpinned":
-            reasons.pop(event.archive_id, None)
+    reasons = pinned(about)
     reasons |= {archive_id: LAST_EVENTS[event] for event, archive_id in last.items()}
     good = [archive for archive in present.values() if archive.verdict == "good"] or list(present.values())
     if good:
         reasons[max(good, key=lambda archive: (archive.time, archive.name)).id] = "newest good"
+    return reasons
+
+
+def pinned(events: Iterable[Event]) -> dict[str, str]:
+    """Give the ids of the archives that an operator has pinned, each with the reason."""
+    reasons: dict[str, str] = {}
+    for event in events:
+        if event.event == "pinned" and event.archive_id:
+            reasons[event.archive_id] = f"pinned: {event.reason}"
+        elif event.event == "unpinned" and event.archive_id:
+            reasons.pop(event.archive_id, None)
     return reasons
 
 

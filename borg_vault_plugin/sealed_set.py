@@ -14,6 +14,7 @@ from borg_vault_plugin.manifest import FilesManifest, Manifest, read_any_manifes
 from borg_vault_plugin.progress import Progress, unseen
 from borg_vault_plugin.report import Finding
 from borg_vault_plugin.staging import CHECKSUMS, INSTRUCTIONS, MANIFEST, OURS, Artifact
+from borg_vault_plugin.wording import visible
 
 READ_BYTES = 1 << 20
 LARGEST_SUMS_BYTES = 64 << 20
@@ -152,7 +153,7 @@ def unknown_files(sealed: Sealed) -> Iterator[Finding]:
     there = (path for path in sealed.directory.rglob("*") if path.is_symlink() or not path.is_dir())
     for path in sorted(path.relative_to(sealed.directory).as_posix() for path in there):
         if path not in known:
-            yield Finding(Code.SET_FILE_UNKNOWN, path, "is not listed in the manifest")
+            yield Finding(Code.SET_FILE_UNKNOWN, visible(path), "is not listed in the manifest")
 
 
 def _is_inside(path: str) -> bool:

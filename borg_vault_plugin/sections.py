@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -25,6 +25,7 @@ from borg_vault_plugin.secret import SecretReference
 DURATION = re.compile(r"([0-9]+)\s*(s|m|h|d|w)")
 UNIT = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 DEFAULT_KEEP = 7
+DUMP_PLUGIN = "database-dump"
 
 
 def parsed_duration(value: object) -> timedelta:
@@ -34,7 +35,10 @@ def parsed_duration(value: object) -> timedelta:
     match = DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError('a duration is a number and a unit, as in "90s", "5m", "26h", "7d", "4w"')
-    return timedelta(**{UNIT[match[2]]: int(match[1])})
+    try:
+        return timedelta(**{UNIT[match[2]]: int(match[1])})
+    except (ValueError, OverflowError):
+        raise ValueError("a duration is at most 999999999d") from None
 
 
 def _duration_text(value: timedelta) -> str:
@@ -80,17 +84,33 @@ def _without_password(url: SecretReference | str) -> SecretReference | str:
     return url
 
 
+class ComposeSettings(Section):
+    """The bundled PostgreSQL: a Docker Compose service, as the Server ships it."""
+
+    project_directory: Path = Field(description="of the Compose files and the .env beside them")
+    service: str = Field("postgres", min_length=1, description="the service that runs PostgreSQL")
+
+
 class DatabaseSettings(Section):
     """The database of one Server installation."""
 
+    compose: ComposeSettings | None = Field(None, description="the bundled database, unless a URL leads elsewhere")
     url: SecretReference | str | None = Field(None, description="reference to the URL, or a URL without a password")
     lock_timeout: Duration = Field(
         timedelta(seconds=60), description="how long to wait for a table lock, behind a migration"
     )
     timeout: Duration = Field(timedelta(hours=12), description="how long one hook, or one answer, may take")
+    dump: str = Field(
+        DUMP_PLUGIN, description="plugin that backs up the database itself; another one is in plugins, too"
+    )
     table_digests: bool = Field(
         default=True, description="count and hash every table, so that a drill can compare them"
     )
+
+    @property
+    def dumps(self) -> bool:
+        """Whether the database is dumped, and nothing stands in for that."""
+        return self.dump == DUMP_PLUGIN
 
     @field_validator("url")
     @classmethod
@@ -179,6 +199,42 @@ class Sets(Section):
         if found is None:
             raise ConfigError(f"the set {name} is not configured: add [sets.{name}] to the configuration")
         return found
+
+
+class HealthchecksSettings(Section):
+    """A check that is pinged when a run begins, succeeds or fails, as Healthchecks takes it."""
+
+    url: SecretReference = Field(description="reference to the ping URL; {set} in it stands for the set's name")
+
+
+class AppriseSettings(Section):
+    """Notifications through Apprise; needs the extra `apprise`."""
+
+    urls: tuple[SecretReference, ...] = Field(min_length=1, description="references to URLs as Apprise takes them")
+    when: Literal["failure", "always"] = Field(
+        "failure", description="failure: only of runs that do not end with exit code 0"
+    )
+
+
+class PrometheusSettings(Section):
+    """Metrics for node_exporter's textfile collector; needs the extra `prometheus`."""
+
+    textfile: Path = Field(description="file in the collector's directory; its name ends in .prom")
+
+    @field_validator("textfile")
+    @classmethod
+    def _one_that_is_read(cls, textfile: Path) -> Path:
+        if textfile.suffix != ".prom" or not textfile.is_absolute():
+            raise ValueError("node_exporter reads only files whose names end in .prom: write the whole path of one")
+        return textfile
+
+
+class Monitoring(Section):
+    """Who hears of runs; a section here turns its plugin on."""
+
+    healthchecks: HealthchecksSettings | None = None
+    apprise: AppriseSettings | None = None
+    prometheus: PrometheusSettings | None = None
 
 
 class Allowed(Section):

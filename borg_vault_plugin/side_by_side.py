@@ -31,11 +31,16 @@ class TasksLateError(Exception):
 
 
 def side_by_side(
-    tasks: Mapping[str, Callable[[], object]], *, timeout: timedelta, abandon: Callable[[], None]
+    tasks: Mapping[str, Callable[[], object]],
+    *,
+    timeout: timedelta,
+    abandon: Callable[[], None],
+    patience: float = JOIN_SECONDS,
 ) -> dict[str, object]:
     """Run every task and give what each returned, by its name.
 
-    `abandon` is called at the end, good or bad, and must make every task that still runs fail soon.
+    `abandon` is called at the end, good or bad, and must make every task that still runs fail within the seconds of
+    `patience`; whoever does not is left behind.
     Raises TaskFailedError for the first that fails, TasksLateError.
     """
     outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
@@ -50,7 +55,7 @@ def side_by_side(
         return _gathered(outcomes, set(tasks), timeout)
     finally:
         abandon()
-        deadline = time.monotonic() + JOIN_SECONDS
+        deadline = time.monotonic() + patience
         for thread in threads:
             if thread.ident is not None:
                 thread.join(max(0.0, deadline - time.monotonic()))

@@ -75,9 +75,9 @@ def refuse_same_repository(
         raise ConfigError(f"{together} {shared}: {ADVICE}")
     series = settings.series(other)
     stored = (
-        event.archive
+        event.holds or event.archive
         for event in settings.history().events()
-        if event.repository == repository_id and event.event in ("created", "adopted")
+        if event.repository == repository_id and event.event in ("created", "adopted", "confirmed")
     )
     for name in (*(archive.name for archive in archives), *stored):
         if series.owns(name):

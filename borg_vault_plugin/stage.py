@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,17 +15,25 @@ import psycopg
 
 from borg_vault_plugin import plugins
 from borg_vault_plugin.archive import Series
+from borg_vault_plugin.chain.ranges import begin_processes
 from borg_vault_plugin.database import Connection, Source, answering, explain
 from borg_vault_plugin.errors import ContendedError, SourceError
 from borg_vault_plugin.gate import Judgement, Rules, judge
 from borg_vault_plugin.key_scan import refuse_private_keys_in
-from borg_vault_plugin.manifest import FORMAT, Manifest, Staged, program_version, seal
+from borg_vault_plugin.manifest import DUMP, FORMAT, Manifest, Staged, program_version, seal
 from borg_vault_plugin.preflight import Estimate
 from borg_vault_plugin.progress import Progress
 from borg_vault_plugin.report import Origin, chain_counts, snapshot_facts
 from borg_vault_plugin.sections import Allowed, DatabaseSettings
 from borg_vault_plugin.snapshot import Facts, Snapshot, open_snapshot
-from borg_vault_plugin.staging import Artifact, Staging, check_complete, staging_failures
+from borg_vault_plugin.staging import (
+    Artifact,
+    Staging,
+    changed,
+    check_complete,
+    identities,
+    staging_failures,
+)
 from borg_vault_plugin.stopwatch import Stopwatch
 from borg_vault_plugin.survey import Survey, count_tables, take_survey
 
@@ -39,7 +47,8 @@ class Written:
     """What the hooks wrote from one snapshot, and what was counted beside it."""
 
     facts: Facts
-    pg_dump: str
+    pg_dump: str | None
+    """Its version; None when something stands in for the dump."""
     artifacts: tuple[Artifact, ...]
     survey: Survey
     origin: Origin | msgspec.UnsetType = msgspec.UNSET
@@ -66,6 +75,7 @@ def stage(stage: Stage, watch: Stopwatch) -> Staged[Manifest]:
     """Write a set from one snapshot, judge it, and seal it. Raises SourceError, PreflightError."""
     directory = stage.private / SET_DIRECTORY
     staging = Staging(directory, "borg-vault", stage.estimate.by_path(), stage.progress)
+    begin_processes(stage.estimate.chain)
     with watch.phase("stage"), staging_failures(directory):
         written = write_set(stage, staging)
     with watch.phase("verify"), staging_failures(directory):
@@ -84,33 +94,48 @@ def write_set(stage: Stage, staging: Staging) -> Written:
 
 def seal_set(stage: Stage, staging: Staging, written: Written) -> Staged[Manifest]:
     """Judge what the hooks wrote, and seal it with its verdict. Raises SourceError."""
-    builtin = plugins.BUILT_IN
+    before, builtin = identities(staging.directory), plugins.BUILT_IN
     others = [artifact for artifact in written.artifacts if artifact.producer not in builtin]
     refuse_private_keys_in(staging.directory, others, stage.allow)
     findings = plugins.verify(stage.manager, staging)
     judgement = judge(staging.directory, written.artifacts, findings, stage.rules, stage.progress)
     check_complete(staging.directory, written.artifacts)
     manifest = describe(stage.series, written, judgement)
-    return Staged(manifest, seal(staging.directory, manifest), staging.directory)
+    sealed = seal(staging.directory, manifest)
+    meddled = changed(before, sealed.identities)
+    if meddled is not None:
+        raise SourceError(f"{meddled} changed in staging while it was verified: a hook must be done when it returns")
+    return Staged(manifest, sealed, staging.directory)
 
 
 def _write(stage: Stage, staging: Staging) -> Written:
+    settings = stage.settings
     staging.directory.mkdir(mode=0o700)
     with open_snapshot(
-        stage.source, lock_timeout=stage.settings.lock_timeout, private=stage.private, pass_fds=(stage.lock,)
+        stage.source, lock_timeout=settings.lock_timeout, private=stage.private, pass_fds=(stage.lock,)
     ) as snapshot:
-        _tell(snapshot)
+        _tell(stage, snapshot)
         artifacts, survey = _collect(stage, snapshot, staging)
     check_complete(staging.directory, artifacts)
-    return Written(snapshot.facts, snapshot.clients.version, tuple(artifacts), survey)
+    if not settings.dumps:
+        _refuse_nowhere(settings.dump, artifacts)
+    version = snapshot.clients.version if settings.dumps else None
+    return Written(snapshot.facts, version, tuple(artifacts), survey)
 
 
-def _tell(snapshot: Snapshot) -> None:
+def _refuse_nowhere(plugin: str, artifacts: Iterable[Artifact]) -> None:
+    """Refuse a set that neither holds the database nor says where that is."""
+    if not any(artifact.path == DUMP or artifact.database_in for artifact in artifacts):
+        raise SourceError(f"hook {plugin} is database.dump, but no artifact of it says where the database is")
+
+
+def _tell(stage: Stage, snapshot: Snapshot) -> None:
     facts = snapshot.facts
     standby = ", a standby" if facts.in_recovery else ""
-    version = snapshot.clients.version
-    logger.info("database %s, PostgreSQL %s%s, pg_dump %s", facts.database, facts.server_version, standby, version)
-    logger.debug("pg_dump %s", snapshot.clients)
+    client = f"pg_dump {snapshot.clients.version}" if stage.settings.dumps else f"{stage.settings.dump} for a dump"
+    logger.info("database %s, PostgreSQL %s%s, %s", facts.database, facts.server_version, standby, client)
+    if stage.settings.dumps:
+        logger.debug("pg_dump %s", snapshot.clients)
     logger.info("snapshot of %s, %d tables", f"{facts.time:%Y-%m-%d %H:%M:%SZ}", len(snapshot.tables))
 
 
@@ -148,7 +173,7 @@ def describe(series: Series, written: Written, judgement: Judgement) -> Manifest
         archive=series.name(written.facts.time),
         verdict=judgement.verdict,
         snapshot=snapshot_facts(written.facts),
-        clients=f"pg_dump {written.pg_dump}",
+        clients=f"pg_dump {written.pg_dump}" if written.pg_dump else "no pg_dump",
         artifacts=written.artifacts,
         counts=chain_counts(written.artifacts),
         chain=judgement.chain,

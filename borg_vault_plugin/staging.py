@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+import msgspec
+
 from borg_vault_plugin.errors import PreflightError, SourceError
 from borg_vault_plugin.progress import Advance, Progress, unseen
 
@@ -33,6 +35,8 @@ TELL_EVERY_BYTES = 1 << 20
 FULL = (errno.ENOSPC, errno.EDQUOT)
 STAGING_ADVICE = "free space there, or set staging_directory"
 OURS = (MANIFEST, CHECKSUMS, INSTRUCTIONS)
+Identities = dict[str, tuple[int, int, int, int]]
+"""Inode, size in bytes, time of last change of the content, and of anything: nobody but the clock sets that one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,8 @@ class Artifact:
     sha256: str
     producer: str
     rows: int | None = None
+    database_in: str | msgspec.UnsetType = msgspec.UNSET
+    """Where the database itself is, when this stands in for its dump: in which snapshot of which provider, say."""
 
 
 class ArtifactFile:
@@ -58,6 +64,7 @@ class ArtifactFile:
         self.size = 0
         self._told = 0
         self.rows: int | None = None
+        self.database_in: str | msgspec.UnsetType = msgspec.UNSET
 
     def write(self, data: bytes | memoryview) -> int:
         """Write and hash the next bytes."""
@@ -71,7 +78,7 @@ class ArtifactFile:
 
     def artifact(self) -> Artifact:
         """Give what is known about the artifact; call it after the `with` has ended."""
-        return Artifact(self.path, self.size, self._digest.hexdigest(), self.producer, self.rows)
+        return Artifact(self.path, self.size, self._digest.hexdigest(), self.producer, self.rows, self.database_in)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +135,16 @@ def checked_path(path: str) -> PurePosixPath:
 
 @contextlib.contextmanager
 def staging_failures(directory: Path) -> Iterator[None]:
-    """Turn the failure of a full file system into a SourceError that says what to do."""
+    """Turn a full file system, and whatever fails below a directory, into a SourceError that says what to do."""
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL:
-            raise
-        raise SourceError(f"staging in {directory}: {error.strerror}: {STAGING_ADVICE}") from error
+        if error.errno in FULL:
+            raise SourceError(f"staging in {directory}: {error.strerror}: {STAGING_ADVICE}") from error
+        if isinstance(error.filename, str) and Path(error.filename).is_relative_to(directory):
+            said = f"{error.filename}: {error.strerror}: look who changed it, and run again"
+            raise SourceError(f"staging in {directory}: {said}") from error
+        raise
 
 
 @contextlib.contextmanager
@@ -179,6 +189,18 @@ def check_complete(directory: Path, artifacts: Iterable[Artifact]) -> None:
             )
     if found:
         raise SourceError(f"staging holds {min(found)}, which no hook returned: a hook must return what it writes")
+
+
+def identities(directory: Path) -> Identities:
+    """Give what tells every file of a directory from whatever is written or put in its place later."""
+    return {
+        path: (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns) for path, found in _files(directory)
+    }
+
+
+def changed(before: Identities, now: Identities) -> str | None:
+    """Name a file that was changed, replaced or removed in between, if there is one."""
+    return min((path for path in before if before[path] != now.get(path)), default=None)
 
 
 def write_sealed(directory: Path, name: str, text: str) -> Artifact:

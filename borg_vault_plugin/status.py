@@ -12,8 +12,9 @@ from borg_vault_plugin.acceptance import Accepted
 from borg_vault_plugin.archive import SETS, Archive, Series, SetName
 from borg_vault_plugin.borg import Inventory
 from borg_vault_plugin.config import Settings
+from borg_vault_plugin.confirmed import recognised
 from borg_vault_plugin.errors import Error
-from borg_vault_plugin.history import Event
+from borg_vault_plugin.history import SKEW, Event
 from borg_vault_plugin.predecessor import newest_good
 from borg_vault_plugin.repositories import open_repositories
 from borg_vault_plugin.sections import DatabaseSet, KeysSet, SetRule
@@ -86,7 +87,7 @@ def status(settings: Settings) -> Status:
     inventories = {name: _inventory(settings, name) for name in settings.repositories}
     accepted = acceptance.accepted_findings(history)
     look = Look(settings, tuple(history.events()), accepted, inventories, datetime.now(UTC))
-    sets = tuple(_set_status(look, name) for name in SETS)
+    sets = tuple(set_status(look, name) for name in SETS)
     repositories = tuple(_repository_status(look, name) for name in inventories)
     problems = [*(one.problems for one in sets), *(one.problems for one in repositories)]
     complete = not any(problems)
@@ -95,12 +96,13 @@ def status(settings: Settings) -> Status:
 
 def _inventory(settings: Settings, name: str) -> Inventory | str:
     try:
-        return open_repositories(settings, (name,))[0].inventory()
+        return recognised(open_repositories(settings, (name,))[0].inventory(), settings.history())
     except Error as error:
         return str(error)
 
 
-def _set_status(look: Look, name: SetName) -> SetStatus:
+def set_status(look: Look, name: SetName) -> SetStatus:
+    """Say what is known of one set."""
     rule: SetRule | None = getattr(look.settings.sets, name)
     if rule is None:
         told = f"nothing says where they are backed up: add [sets.{name}] to the configuration"
@@ -119,7 +121,7 @@ def _archived(look: Look, name: SetName, rule: SetRule) -> SetStatus:
     return SetStatus(
         set=name,
         archive=newest.name if newest else None,
-        repositories=tuple(where for where, one in good.items() if newest and one and one.name == newest.name),
+        repositories=tuple(where for where, one in good.items() if newest and one and one.title == newest.title),
         time=time,
         age_seconds=_age(look, time),
         max_age_seconds=rule.max_age.total_seconds(),
@@ -142,7 +144,7 @@ def _readable(look: Look, name: SetName) -> dict[str, Inventory]:
 
 def _newest_good(look: Look, inventory: Inventory, series: Series) -> Archive | None:
     """Give the newest good archive; one that is dated in the future would hide that no other is made."""
-    return newest_good((one for one in inventory.archives if one.time <= look.now + ledger.SKEW), series)
+    return newest_good((one for one in inventory.archives if one.time <= look.now + SKEW), series)
 
 
 def _lagging(look: Look, good: dict[str, Archive | None], longest: timedelta) -> Iterator[str]:
@@ -192,11 +194,11 @@ def _repository_status(look: Look, name: str) -> RepositoryStatus:
     checks = [event for event in mine if event.event == "checked"]
     passed = max((event.time for event in checks if event.verdict == "passed"), default=None)
     exported = next((one for one in reversed(mine) if one.event == "key_exported"), None)
-    problems = (*_check_problems(name, checks), *_key_problems(name, exported))
+    problems = (*check_problems(name, checks), *key_problems(name, exported))
     return RepositoryStatus(name, passed, exported.time if exported else None, problems)
 
 
-def _check_problems(name: str, checks: Sequence[Event]) -> Iterator[str]:
+def check_problems(name: str, checks: Sequence[Event]) -> Iterator[str]:
     """Tell of a check that failed; only one of everything, which has no reason to be shorter, makes up for it."""
     failed = max((event.time for event in checks if event.verdict != "passed"), default=None)
     passed = [event.time for event in checks if event.verdict == "passed" and event.reason is None]
@@ -204,7 +206,8 @@ def _check_problems(name: str, checks: Sequence[Event]) -> Iterator[str]:
         yield f"its check of {failed:%Y-%m-%d} failed: mend it, then run `borg-vault check -r {name}`"
 
 
-def _key_problems(name: str, exported: Event | None) -> Iterator[str]:
+def key_problems(name: str, exported: Event | None) -> Iterator[str]:
+    """Tell of a key that was not exported, or that is no safer than the repository."""
     if exported is None:
         yield f"its key was never exported: run `borg-vault init -r {name} --key-out FILE` and keep the file elsewhere"
     elif exported.where is not None and Path(exported.where).exists():
@@ -212,8 +215,9 @@ def _key_problems(name: str, exported: Event | None) -> Iterator[str]:
 
 
 def _last_drill(look: Look, series: Series) -> datetime | None:
+    titles = {one.archive_id: one.holds for one in look.events if one.event == "confirmed"}
     passed = (one for one in look.events if one.event == "drilled" and one.verdict == "passed")
-    return max((one.time for one in passed if series.owns(one.archive)), default=None)
+    return max((one.time for one in passed if series.owns(titles.get(one.archive_id) or one.archive)), default=None)
 
 
 def _create(name: SetName) -> str:

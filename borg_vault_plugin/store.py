@@ -17,6 +17,7 @@ from borg_vault_plugin.history import History, happened_now
 from borg_vault_plugin.manifest import FilesManifest, Manifest, Staged
 from borg_vault_plugin.progress import Progress, unseen
 from borg_vault_plugin.report import Origin, Stored
+from borg_vault_plugin.staging import changed, identities
 from borg_vault_plugin.stopwatch import seconds_since
 
 logger = logging.getLogger(__name__)
@@ -43,22 +44,22 @@ def store(
     options: tuple[str, ...],
     history: History,
     progress: Progress,
-) -> Stored:
-    """Store a sealed set; a repository that fails is in the result, so that the others go on."""
+) -> tuple[Stored, Inventory | None]:
+    """Store a sealed set, and give what is in the repository then; one that fails is in the result: others go on."""
     begun = time.monotonic()
     name = staged.manifest.archive + SUFFIX[staged.manifest.verdict]
     digest, verdict = staged.sealed.manifest_sha256, staged.manifest.verdict
     try:
         history.append(happened_now("intended", name, repository_id, manifest=digest, verdict=verdict))
-        stored = _store_whole(repository, staged, options, progress)
+        stored, inventory = _store_whole(repository, staged, options, progress)
         history.append(
             happened_now("created", name, repository_id, archive_id=stored.archive_id, manifest=digest, verdict=verdict)
         )
     except RepositoryError as error:
         logger.error("%s", error)
-        return Stored(repository.name, "failed", seconds=seconds_since(begun), error=str(error))
+        return Stored(repository.name, "failed", seconds=seconds_since(begun), error=str(error)), None
     logger.info("stored %s in %s", name, repository.name)
-    return stored
+    return stored, inventory
 
 
 def _is_leftover(series: Series, name: str) -> bool:
@@ -71,7 +72,7 @@ def _store_whole(
     staged: Staged[Manifest] | Staged[FilesManifest],
     options: tuple[str, ...],
     progress: Progress,
-) -> Stored:
+) -> tuple[Stored, Inventory]:
     begun = time.monotonic()
     manifest, expected = staged.manifest, staged.sealed.sizes()
     partial = manifest.archive + PARTIAL
@@ -80,14 +81,21 @@ def _store_whole(
     storing = Storing(partial, manifest.time, described, staged.directory, tuple(sorted(expected)), options)
     with progress(f"store in {repository.name}", sum(expected.values())) as advance:
         sizes = repository.store(storing, None if progress is unseen else advance)
+    meddled = changed(staged.sealed.identities, identities(staged.directory))
+    if meddled is not None:
+        raise RepositoryError(
+            f"repository {repository.name}: {meddled} changed in staging while {partial} was stored: find out what"
+            " writes there, and run it again"
+        )
     if repository.listing(partial) != expected:
         raise RepositoryError(
             f"repository {repository.name}: {partial} does not hold what was staged: look at its disk"
         )
     name = manifest.archive + SUFFIX[manifest.verdict]
     repository.rename(partial, name)
-    archive_id = next((one.id for one in repository.inventory(glob=name).archives), None)
-    return Stored(
+    inventory = repository.inventory()
+    archive_id = next((one.id for one in inventory.archives if one.name == name), None)
+    stored = Stored(
         repository.name,
         "stored",
         archive_id,
@@ -96,3 +104,4 @@ def _store_whole(
         sizes.deduplicated_size,
         seconds_since(begun),
     )
+    return stored, inventory

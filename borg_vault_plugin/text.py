@@ -8,7 +8,9 @@ from datetime import datetime
 import msgspec
 
 from borg_vault_plugin.chain.codes import MEANINGS, Code
+from borg_vault_plugin.confirm import Confirmation
 from borg_vault_plugin.history import Event
+from borg_vault_plugin.prune_guard import Guarded
 from borg_vault_plugin.recovery.drill_report import Drill
 from borg_vault_plugin.report import (
     Attested,
@@ -58,6 +60,7 @@ def backup_lines(report: Backup) -> Iterator[str]:
         vault = f"{plural(report.chain.entries, 'entry', 'entries')} in {plural(report.chain.chains, 'chain')}"
         yield f"{report.archive}: {report.verdict.upper()}"
         yield f"  {plural(len(report.artifacts), 'artifact')}, {size(whole)}; {vault}, era {report.chain.era}"
+        yield from (f"  the database is in {one.database_in}" for one in report.artifacts if one.database_in)
         yield from chain_lines(report.chain)
         yield from continuity_lines(report.continuity)
     yield from map(_stored_line, report.repositories)
@@ -143,7 +146,7 @@ def pruning_lines(report: Pruning, *, dry_run: bool) -> Iterator[str]:
 def listing_lines(listing: Listing) -> Iterator[str]:
     """Lay our archives out in a table."""
     if not listing.archives:
-        yield "no archives yet: make one with `borg-vault create`"
+        yield "no archives of this label yet: make one with `borg-vault create`"
         return
     yield from columns(
         ("ARCHIVE", "REPOSITORY", "TIME (UTC)", "SIZE", "VERDICT", "LAST DRILL"),
@@ -250,6 +253,24 @@ def status_lines(found: Status) -> Iterator[str]:
         yield f"  {problem}"
     for problem in (f"repository {one.repository}: {word}" for one in found.repositories for word in one.problems):
         yield f"  {problem}"
+
+
+def confirmed_lines(done: Confirmation) -> Iterator[str]:
+    """Tell which archive holds a set, or what is wrong with the set itself."""
+    if done.verdict == "passed":
+        place = f", in {done.root}" if done.root else ""
+        yield f"{done.repository}: {done.archive} holds {done.set} ({done.set_verdict}){place}"
+    elif done.findings:
+        yield f"FAILED: the directory is not what was sealed in it, {done.set}"
+        yield from map(finding_line, done.findings)
+    else:
+        yield "NOT CHECKED: the set cannot be read"
+
+
+def guarded_lines(done: Guarded) -> Iterator[str]:
+    """Tell what a prune would do, and whether it may."""
+    would = f"{len(done.removes):,} of {plural(done.looked_at, 'archive')} would go"
+    yield f"{done.repository}: {'that prune hurts nothing' if done.allowed else 'that prune is REFUSED'}: {would}"
 
 
 def check_lines(checks: Checks) -> Iterator[str]:

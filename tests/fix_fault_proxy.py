@@ -1,5 +1,7 @@
 """A socket in front of a server's own, on which an answer can be held back, cut off, or never come.
 
+It stands in a directory, as a server's own does, or on a port of the loopback interface.
+
 What goes wrong is bound to what a client says, such as the text of a query, and to how much of the answer has passed
 since then. So a test stops a run in the middle of a COPY without waiting for any amount of time.
 """
@@ -17,13 +19,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from fix_vault import Vault
 
 from borg_vault_plugin.cluster import Cluster
 
 LOOK_SECONDS = 0.02
+LOOPBACK = "127.0.0.1"
 BACKEND_KEY = re.compile(rb"K\x00\x00\x00\x0c(.{4})", re.DOTALL)  # protocol 3.0: BackendKeyData
 
 # What the sessions of a run say when they come to the part that a test is interested in.
@@ -76,17 +79,18 @@ class Link:
 class Proxy:
     """What stands between a run and a cluster."""
 
-    def __init__(self, cluster: Cluster, directory: Path) -> None:
+    def __init__(self, cluster: Cluster, directory: Path | None) -> None:
         self.cluster = cluster
-        self.directory = directory
         self.reached = threading.Event()
         self.links: list[Link] = []
         self._released = threading.Event()
         self._silent = threading.Event()
         self._fault: Fault | None = None
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(directory / f".s.PGSQL.{cluster.port}"))
+        self._listener = socket.socket(socket.AF_INET if directory is None else socket.AF_UNIX)
+        self._listener.bind((LOOPBACK, 0) if directory is None else str(directory / f".s.PGSQL.{cluster.port}"))
         self._listener.listen()
+        port = cluster.port if directory is not None else self._listener.getsockname()[1]
+        self._place = urlencode({"host": directory or LOOPBACK, "port": port}, safe="", quote_via=quote)
         threading.Thread(target=self._accept, daemon=True).start()
 
     def hold(self, sign: bytes, *, after: int = 0, everywhere: bool = False) -> None:
@@ -109,8 +113,14 @@ class Proxy:
 
     def url(self, vault: Vault) -> str:
         """Give the URL by which a vault is reached through here."""
-        own, ours = (quote(str(place), safe="") for place in (self.cluster.socket_directory, self.directory))
-        return vault.url.replace(own, ours)
+        return f"{vault.url.partition('?')[0]}?{self._place}"
+
+    def cut_all(self) -> int:
+        """Cut every connection that is open now, and give how many there were; new ones may come."""
+        there = [link for link in self.links if link.client.fileno() != -1]
+        for link in there:
+            link.close()
+        return len(there)
 
     def close(self) -> None:
         """End every connection, and take no more."""
@@ -196,4 +206,11 @@ def proxy_before(cluster: Cluster) -> Iterator[Proxy]:
         tempfile.TemporaryDirectory(prefix="way-") as directory,
         contextlib.closing(Proxy(cluster, Path(directory))) as proxy,
     ):
+        yield proxy
+
+
+@contextlib.contextmanager
+def loopback_before(cluster: Cluster) -> Iterator[Proxy]:
+    """Stand between everybody who comes over TCP and a cluster, which itself listens on no network."""
+    with contextlib.closing(Proxy(cluster, None)) as proxy:
         yield proxy

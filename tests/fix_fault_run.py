@@ -14,7 +14,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol, TypeVar
@@ -203,10 +203,18 @@ class StartRun(Protocol):
         ...
 
 
-def launched(command: list[str], place: Path, stdout: IO[bytes], stderr: IO[bytes], *, plugins: Path) -> Run:
+def launched(
+    command: list[str],
+    place: Path,
+    stdout: IO[bytes],
+    stderr: IO[bytes],
+    *,
+    plugins: Path,
+    env: Mapping[str, str] = os.environ,
+) -> Run:
     """Start a command whose children can be told from all others by the marker in their environment."""
-    environment = os.environ | {MARKER: str(place), "PYTHONPATH": str(plugins)}
-    secrets = (urlsplit(os.environ.get("DATABASE_URL", "")).password, os.environ.get("BORG_PASSPHRASE"))
+    environment = {**env, MARKER: str(place), "PYTHONPATH": str(plugins)}
+    secrets = (urlsplit(env.get("DATABASE_URL", "")).password, env.get("BORG_PASSPHRASE"))
     popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=environment)
     run = Run(popen, place / "stdout", place / "stderr", str(place), tuple(one for one in secrets if one))
     eventually(lambda: "env" not in own_words(popen.pid)[:1], "the command runs")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fix_port import free_port, until_it_listens
 from fix_repository import SECONDS
 from fix_shelf import Sshd
 
@@ -18,13 +17,6 @@ from borg_vault_plugin.borg import find_borg
 
 SSHD = "/usr/sbin/sshd"  # it insists on being started by its whole path
 PRIVILEGE_SEPARATION = Path("/run/sshd")
-
-
-def free_port() -> int:
-    """Give a port that nobody listens at."""
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return int(server.getsockname()[1])
 
 
 def key(path: Path) -> Path:
@@ -72,17 +64,3 @@ def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
     finally:
         server.terminate()
         server.wait(SECONDS)
-
-
-def until_it_listens(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    """Wait until a server takes connections."""
-    deadline = time.monotonic() + 30
-    while True:
-        assert server.poll() is None, log.read_text("utf-8")
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            assert time.monotonic() < deadline, log.read_text("utf-8")
-            time.sleep(0.05)
-        else:
-            return

@@ -348,7 +348,7 @@ CASES: dict[str, Case] = {
 
 # Not about a chain (others test that each of these has a case), or reported by nobody yet.
 ELSEWHERE = {
-    *(code for code in Code if code.startswith(("REGISTRY_", "CONTINUITY_", "SET_", "RETENTION_"))),
+    *(code for code in Code if code.startswith(("REGISTRY_", "CONTINUITY_", "SET_", "RETENTION_", "TARBALL_"))),
     Code.CHAIN_AGENT_SIGNATURE_INVALID,
 }
 

@@ -561,3 +561,21 @@ def test_a_killed_run_leaves_no_process_behind(larger: Path) -> None:
     while (left := alive(children)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not left
+
+
+@pytest.mark.parametrize(("size", "jobs", "begun"), [(2, 2, True), (1, 2, False), (2, 1, False)])
+def test_what_processes_are_forked_from_is_begun_early_with_everything_imported_and_only_if_it_is_needed(
+    size: int, jobs: int, *, begun: bool
+) -> None:
+    program = (
+        "import glob, pathlib, borg_vault_plugin.cli\n"
+        "from borg_vault_plugin.chain.ranges import RANGE_BYTES, begin_processes\n"
+        f"begin_processes({size} * RANGE_BYTES, {jobs})\n"
+        "for children in glob.glob('/proc/self/task/*/children'):\n"
+        "    for child in pathlib.Path(children).read_text().split():\n"
+        "        print(pathlib.Path(f'/proc/{child}/cmdline').read_text())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert ("multiprocessing.forkserver" in done.stdout) is begun
+    assert ("'borg_vault_plugin.chain.walk'" in done.stdout) is begun
+    assert ("'borg_vault_plugin.cli'" in done.stdout) is begun

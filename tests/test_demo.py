@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from fix_cli import RunCommand
+from readme.story import RECORDING, shape
 
 pytest_plugins = ("fix_server",)
 
@@ -24,6 +25,8 @@ def test_the_story_is_told_to_its_end_and_leaves_nothing(place: Path, run_comman
     for words in ("$ borg-vault init", "The second night", "db.dump: OK", "PASSED: ", "removed 1 archive", "The end"):
         assert words in told
     assert list(place.iterdir()) == []
+    # README shows it: `make demo-recording docs` when it has changed.
+    assert shape(told) == shape(RECORDING.read_text(encoding="utf-8"))
 
 
 def test_its_files_can_be_kept(place: Path, run_command: RunCommand) -> None:

@@ -26,8 +26,10 @@ from borg_vault_plugin.cluster import Cluster, Distribution, throwaway_cluster
 from borg_vault_plugin.database import source_from_url
 from borg_vault_plugin.errors import PreflightError, SourceError
 from borg_vault_plugin.recovery.drill import Drill, Extraction, NamedServer, Rehearsal, drill
-from borg_vault_plugin.recovery.ground import FLOOR_BYTES, find_distribution
-from borg_vault_plugin.recovery.target import exact_clients
+from borg_vault_plugin.recovery.ground import FLOOR_BYTES, find_distribution, make_ready, source_of
+from borg_vault_plugin.recovery.rebuild import discard
+from borg_vault_plugin.recovery.target import exact_clients, target_on
+from borg_vault_plugin.sealed_set import open_set
 
 pytest_plugins = ("fix_server", "fix_backed_up", "fix_nights")
 
@@ -49,6 +51,19 @@ def elsewhere(newest: Distribution) -> Iterator[Cluster]:
 
 def named(cluster: Cluster, name: str = "drill of night", *, url: str | None = None) -> NamedServer:
     return NamedServer(source_from_url(url or cluster.url()), name)
+
+
+def test_a_server_of_our_own_that_fails_is_why_nothing_was_checked(
+    nights: Nights, newest: Distribution, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sealed = open_set(nights.second)
+    with throwaway_cluster(newest) as cluster:
+        target = target_on(source_of(cluster), "night", exact_clients(newest.major), tmp_path, own=True)
+        cluster.stop(immediate=True)
+        with pytest.raises(NotCheckedError, match="the throwaway server has failed: "):
+            make_ready(sealed, target, cluster)
+        discard(target)
+    assert caplog.messages == []  # nothing was made there, so there is nothing to drop by hand
 
 
 def test_a_named_server_is_as_it_was_after_a_drill(nights: Nights, elsewhere: Cluster, rehearse: Rehearse) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from fix_cli import RunCli, RunCommand
-from fix_repository import PASSPHRASE, PlainRepository
+from fix_repository import PASSPHRASE, PlainRepository, initialised
 from fix_vault import Vault
 
 pytest_plugins = ("fix_server",)
@@ -152,6 +152,27 @@ def test_a_command_may_give_the_passphrase(run_cli: RunCli, tmp_path: Path, monk
 
 @pytest.mark.usefixtures("server")
 def test_a_descriptor_may_give_the_passphrase(run_command: RunCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BORG_PASSPHRASE")
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as pipe:
+        pipe.write(PASSPHRASE + "\n")
+    monkeypatch.setenv("BORG_PASSPHRASE_FD", str(reading))
+    try:
+        run_command("list", exit_code=0, pass_fds=[reading])
+    finally:
+        os.close(reading)
+
+
+@pytest.mark.usefixtures("server")
+def test_several_repositories_may_share_a_descriptor(
+    repository: PlainRepository,
+    run_command: RunCommand,
+    write_config: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    second = initialised(tmp_path / "second", repository.base)
+    write_config(f'[repositories]\nfirst.path = "{repository.path}"\nsecond.path = "{second.path}"\n')
     monkeypatch.delenv("BORG_PASSPHRASE")
     reading, writing = os.pipe()
     with os.fdopen(writing, "w") as pipe:

@@ -7,7 +7,8 @@ from fix_page import HOSTILE, read_markup
 from hypothesis import given
 from hypothesis import strategies as st
 
-from borg_vault_plugin.evidence.markup import LONGEST_TEXT, Markup, code, cut, element, escaped, joined, value, visible
+from borg_vault_plugin.evidence.markup import LONGEST_TEXT, Markup, code, cut, element, escaped, joined, value
+from borg_vault_plugin.wording import visible
 
 # Everything that Unicode has, lone surrogates too: JSON can hold them.
 ANYTHING = st.text(st.characters() | st.sampled_from("<>&\"'\0\u202e\ud800"), max_size=80)

@@ -261,3 +261,18 @@ def test_a_borg_that_cannot_be_started_is_passed_over(tmp_path: Path) -> None:
         assert "Borg 1.4 is needed, found " in said
         assert f"{one.path}/borg" in said
         assert len(said.splitlines()) == 1
+
+
+def test_a_borg_installed_with_the_program_is_known_without_being_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    borg = find_borg()
+    monkeypatch.setattr("borg_vault_plugin.process.run", lambda *_, **__: pytest.fail("borg was started"))
+    assert find_borg.__wrapped__() == borg
+
+
+def test_a_borg_that_is_not_as_it_was_installed_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    one = installed(tmp_path / "installation", borg=False)
+    one.put("borg", "echo 'borg 1.2.4'", beside_python=True)
+    monkeypatch.setattr("sys.executable", str(one.place / "bin" / "python"))
+    monkeypatch.setenv("PATH", str(one.path))
+    with pytest.raises(PreflightError, match=r"bin/borg \(borg 1\.2\.4\)"):
+        find_borg.__wrapped__()

@@ -11,6 +11,8 @@ from fix_cli import RunCli
 from fix_repository import PlainRepository, initialised
 from fix_vault import Vault
 
+from borg_vault_plugin.borg.answers import log_messages
+
 pytest_plugins = ("fix_server",)
 
 WriteConfig = Callable[[str], Path]
@@ -163,3 +165,12 @@ def test_a_current_directory_that_is_gone_is_told(
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
     assert "the current directory, which is gone" in run_cli("list", exit_code=3).stderr
+
+
+def test_of_a_traceback_of_borgs_only_the_exception_is_told() -> None:
+    traceback = (
+        'Traceback (most recent call last):\n  File "locking.py", line 143, in acquire\n    raise LockFailed()\n'
+    )
+    said = f"{traceback}borg.locking.LockFailed: Failed to create the lock.\n\nPlatform: Linux\nPID: 1\n"
+    log = json.dumps({"type": "log_message", "message": said}).encode()
+    assert log_messages(log) == ("borg.locking.LockFailed: Failed to create the lock.",)

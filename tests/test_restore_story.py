@@ -111,7 +111,7 @@ def test_roles_that_are_missing_are_made_without_login_and_the_summary_names_the
         )
         assert rescue.vault.value("SELECT pg_get_userbyid(relowner) FROM pg_class WHERE relname = 'notes'") == OWNER
         last = "\n".join(said.splitlines()[-4:])
-        for words in ("no backup contains", "encryption keys", "PROVISIONING_CONFIG_PATH", ".env"):
+        for words in ("archives do not contain", "encryption keys", "PROVISIONING_CONFIG_PATH", ".env"):
             assert words in last
         assert rescue.vault.value(f"SELECT has_table_privilege('{LOGIN}', 'notes', 'SELECT')") is True
 

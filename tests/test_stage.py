@@ -21,8 +21,10 @@ from fix_plugin import InstallPlugin
 from fix_repository import PASSPHRASE
 from fix_vault import Vault
 
+from borg_vault_plugin.errors import SourceError
 from borg_vault_plugin.exchange import put_in_place
 from borg_vault_plugin.lock import run_lock
+from borg_vault_plugin.staging import staging_failures
 
 pytest_plugins = ("fix_server", "fix_good_night", "fix_faults")
 
@@ -265,6 +267,18 @@ def test_a_repository_that_cannot_be_reached_leaves_the_set_unverified(
 
 
 @pytest.mark.usefixtures("lone")
+def test_a_repository_that_is_away_does_not_matter_where_the_last_set_still_lies(
+    place: Path, run_cli: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run_cli("stage", place, "--json", exit_code=0).document
+    monkeypatch.setenv("BORG_REPO", str(tmp_path / "nowhere"))
+    monkeypatch.setenv("BORG_PASSPHRASE", PASSPHRASE)
+    away = "the set is not compared with what is there: repository default"
+    document = run_cli("stage", place, "--json", exit_code=0, warning=away).document
+    assert document["continuity"] == {"previous": first["archive"], "verdict": "passed", "findings": []}
+
+
+@pytest.mark.usefixtures("lone")
 def test_a_hook_that_fails_leaves_nothing(
     place: Path, run_cli: RunCli, install_plugin: InstallPlugin, write_config: WriteConfig
 ) -> None:
@@ -320,3 +334,13 @@ def test_the_set_itself_says_what_was_verified(place: Path, run_cli: RunCli) -> 
     assert {log["org"] for log in told["read_logs"]} == {
         json.loads(line)["org_id"] for line in (place / "chain" / "org_admin_reads.ndjson").read_text().splitlines()
     }
+
+
+def test_what_fails_below_staging_is_told_in_one_line(tmp_path: Path) -> None:
+    with (
+        pytest.raises(SourceError, match=r"staging in .*/set/gone: No such file or directory: look who changed it"),
+        staging_failures(tmp_path / "set"),
+    ):
+        (tmp_path / "set" / "gone").read_bytes()
+    with pytest.raises(FileNotFoundError), staging_failures(tmp_path / "set"):
+        (tmp_path / "elsewhere").read_bytes()

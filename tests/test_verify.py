@@ -325,7 +325,7 @@ def test_a_repository_that_cannot_be_read_is_no_verdict(
 def test_what_does_not_belong_into_an_archive_is_found(stored: Stored, run_cli: RunCli, tmp_path: Path) -> None:
     extracted = stored.repository.extract(stored.name, tmp_path / "extracted")
     overwrite(extracted / "chain" / "notes.txt", "not listed")
-    (extracted / "etc").symlink_to("/etc")
+    overwrite(extracted / "etc", "nor is this")
     stored.store(NEWER, extracted, stored.comment)
     document = run_cli("verify", NEWER, "--json", exit_code=10).document
     assert [(one["code"], one["where"]) for one in document["findings"]] == [

@@ -15,6 +15,7 @@ import msgspec
 from borg_vault_plugin import process
 from borg_vault_plugin.archive import Archive
 from borg_vault_plugin.errors import RepositoryError
+from borg_vault_plugin.foreign import UNREADABLE
 from borg_vault_plugin.progress import Advance
 
 Document = TypeVar("Document")
@@ -61,6 +62,16 @@ MEANT = {
     b"Disk quota exceeded": NO_SPACE,
     b"is not supported": NEWER_FORMAT,
     b"No such file or directory: 'ssh'": NO_CONNECTION,
+}
+# By the first letter of a mode as `borg list` prints it; a file and a directory are nothing strange.
+KINDS = {
+    "-": None,
+    "d": None,
+    "l": "a symbolic link",
+    "h": "a hard link",
+    "b": "a device",
+    "c": "a device",
+    "p": "a named pipe",
 }
 CONNECTION_CODES = (80, 81, 82, 85, 86, 87)
 
@@ -121,11 +132,19 @@ class CreateDocument(msgspec.Struct, frozen=True):
 
 
 class FileDocument(msgspec.Struct, frozen=True):
-    """A line of `borg list --json-lines`: `type` is - for a regular file."""
+    """A line of `borg list --json-lines`: `type` is - for a regular file, and for a hard link, whose `mode` tells."""
 
     type: str
     path: str
     size: int
+    mode: str
+
+    @property
+    def strange(self) -> str | None:
+        """What it is that has no business in a set, or None for a file or directory below the place of extraction."""
+        kind = KINDS.get(self.mode[:1], "something unknown")
+        outside = self.path.startswith("/") or ".." in self.path.split("/")
+        return f"{self.path!r} outside of itself" if outside else kind and f"{kind} ({self.path!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +183,7 @@ def read(text: bytes, kind: type[Document]) -> Document:
     """Read one JSON document of Borg's; raises RepositoryError when it is not what it was."""
     try:
         return msgspec.json.decode(text, type=kind)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise RepositoryError(f"Borg's JSON is not what Borg 1.4 prints: {error}: look at which borg runs") from error
 
 
@@ -214,6 +233,7 @@ def _one_line(message: str) -> str:
     before, traceback, after = message.partition("Traceback (most recent call last)")
     if not traceback:
         return message.splitlines()[0]
-    exceptions = [line for line in after.splitlines() if re.match(r"\w[\w.]*(Error|Exception|Interrupt)\b", line)]
+    # The exception is the last line before the blank one; what follows that is about the machine.
+    exceptions = [line for line in after.partition("\n\n")[0].splitlines() if re.match(r"\w[\w.]*(:|$)", line)]
     words = before.strip().splitlines()
-    return exceptions[-1] if exceptions and words in ([], ["Local Exception"]) else " ".join(words) or message
+    return exceptions[-1] if exceptions and words in ([], ["Local Exception"]) else " ".join(words) or traceback

@@ -6,14 +6,17 @@ unencrypted or relocated repositories.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
+import hashlib
 import os
 import re
 import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from borg_vault_plugin import process
@@ -46,6 +49,9 @@ class Borg:
 @functools.cache
 def find_borg() -> Borg:
     """Find borg 1.4, beside this program's Python or in PATH. Raises PreflightError when there is none."""
+    installed = _installed_here()
+    if installed is not None:
+        return installed
     found = []
     for candidate in (str(Path(sys.executable).with_name("borg")), shutil.which("borg")):
         if candidate is None or not os.access(candidate, os.X_OK):
@@ -64,15 +70,36 @@ def find_borg() -> Borg:
     )
 
 
-def environment(location: str, passphrase_descriptor: int) -> dict[str, str]:
-    """Build the environment of one call, for the repository at this location."""
+def _installed_here() -> Borg | None:
+    """Give the borg 1.4 that was installed with this program, when it is as it was installed.
+
+    Its version is read, not asked for: to start Borg takes a quarter of a second.
+    """
+    program = Path(sys.executable).with_name("borg")
+    try:
+        installed = distribution("borgbackup")
+        digest = base64.urlsafe_b64encode(hashlib.sha256(program.read_bytes()).digest()).rstrip(b"=").decode()
+        scripts = [file.locate() for file in installed.files or () if file.hash and file.hash.value == digest]
+        is_whole = any(program.samefile(script) for script in scripts)
+    except (PackageNotFoundError, OSError):
+        return None
+    fits = is_whole and installed.version.startswith("1.4.") and os.access(program, os.X_OK)
+    return Borg(program, installed.version) if fits else None
+
+
+def environment(location: str, passphrase_descriptor: int, *, local_time: bool = False) -> dict[str, str]:
+    """Build the environment of one call, for the repository at this location; its times are UTC, or this host's."""
     steering = {name: os.environ[name] for name in BORG_VARIABLES if name in os.environ}
-    return process.plain_environment(
+    built = process.plain_environment(
         {"BORG_RSH": "ssh -oBatchMode=yes"}
         | steering
         | FIXED_VARIABLES
         | {"BORG_REPO": location, "BORG_PASSPHRASE_FD": str(passphrase_descriptor)}
     )
+    if local_time:
+        del built["TZ"]
+        built |= {"TZ": os.environ["TZ"]} if "TZ" in os.environ else {}
+    return built
 
 
 @contextlib.contextmanager

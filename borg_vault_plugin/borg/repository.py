@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from borg_vault_plugin import process
 from borg_vault_plugin.borg.answers import (
@@ -28,7 +28,7 @@ from borg_vault_plugin.borg.answers import (
 )
 from borg_vault_plugin.borg.arguments import Storing, create_arguments, keep_options
 from borg_vault_plugin.borg.program import Borg, environment, find_borg, readable_once
-from borg_vault_plugin.errors import ConfigError, PreflightError, RepositoryError
+from borg_vault_plugin.errors import ConfigError, PreflightError, RepositoryError, RepositoryLockedError
 from borg_vault_plugin.progress import Advance
 from borg_vault_plugin.secret import reveal
 from borg_vault_plugin.sections import RepositorySettings
@@ -59,15 +59,7 @@ class Repository:
     @property
     def directory(self) -> Path | None:
         """Where a local repository is; None for one on another host."""
-        if _is_remote(self.settings.path):
-            return None
-        try:
-            return Path(self.settings.path.removeprefix("file://")).expanduser().absolute()
-        except FileNotFoundError:
-            raise ConfigError(
-                f"repository {self.name}: {self.settings.path} is relative to the current directory, which is gone: "
-                "change to another one"
-            ) from None
+        return local_directory(self.name, self.settings)
 
     def stored_bytes(self) -> int:
         """Give the size of a local repository on disk."""
@@ -140,15 +132,40 @@ class Repository:
         )
         return answer.document(CreateDocument).archive.stats
 
-    def listing(self, archive: str) -> dict[str, int]:
-        """Give the size of every file in an archive by its path; what is no regular file has size -1."""
-        lines = self._run(f"cannot list {archive}", "list", "--json-lines", f"::{archive}").stdout.splitlines()
-        entries = [read(line, FileDocument) for line in lines]
-        return {entry.path: entry.size if entry.type == "-" else -1 for entry in entries}
+    def listing(self, archive: str, *, root: str = "", pattern: str | None = None) -> dict[str, int]:
+        """Give the size of every file in an archive by its path below `root`; what is no regular file has size -1.
 
-    def extract(self, archive: str, directory: Path, paths: Iterable[str] = ()) -> None:
-        """Extract an archive, or some paths of it, into a directory."""
-        self._run(f"cannot extract {archive}", "extract", f"::{archive}", *paths, cwd=directory)
+        Directories are left out. `pattern` is one of Borg's, for the whole path (Borg 1.4 documentation, borg help
+        patterns).
+        """
+        entries = self._entries(archive, pattern or (_below(root) if root else None))
+        skipped = len(root) + 1 if root else 0
+        return {one.path[skipped:]: one.size if one.mode[:1] == "-" else -1 for one in entries if one.type != "d"}
+
+    def content(self, archive: str, path: str) -> bytes:
+        """Give the content of one file in an archive; it is held in memory."""
+        return self._run(f"cannot read {archive}", "extract", "--stdout", f"::{archive}", f"pf:{path}").stdout
+
+    def extract(self, archive: str, directory: Path, paths: Iterable[str] = (), *, root: str = "") -> None:
+        """Extract an archive, or some paths of it, into a directory; nothing is written outside.
+
+        With `root` only what is below that directory of the archive is extracted, as if it were the whole.
+        Raises RepositoryError, before anything is written, for an archive that holds more than files and directories
+        there, or that does not fit.
+        """
+        below = f"{root}/" if root else ""
+        wanted = tuple(f"{below}{path}" for path in paths) or ((root,) if root else ())
+        entries = self._entries(archive, _below(root) if root else None)
+        refusal = _refusal(entries, wanted, shutil.disk_usage(directory).free)
+        if refusal is not None:
+            raise RepositoryError(
+                f"repository {self.name} ({self.settings.path}): {archive} is not extracted: {refusal}"
+            )
+        # What else an archive can give to a file is not ours to take: a file that nobody may remove, for one.
+        plain = ("--noacls", "--noxattrs", "--noflags")
+        strip = (f"--strip-components={len(PurePosixPath(root).parts)}",) if root else ()
+        patterns = map(_below, wanted)
+        self._run(f"cannot extract {archive}", "extract", *plain, *strip, f"::{archive}", *patterns, cwd=directory)
 
     def rename(self, archive: str, name: str) -> None:
         """Give an archive another name; Borg gives it another id, too."""
@@ -163,6 +180,11 @@ class Repository:
         arguments = ["--dry-run", "--list", f"--glob-archives={glob}", *keep_options(keep)]
         return self._run("cannot plan its pruning", "prune", *arguments).plan()
 
+    def prune_plan_of(self, options: Iterable[str]) -> dict[str, Planned]:
+        """Give what another program's `borg prune` with these options would do, in this host's own time zone."""
+        what = "cannot plan that pruning"
+        return self._run(what, "prune", "--dry-run", "--list", *options, local_time=True).plan()
+
     def prune(self, glob: str, keep: Mapping[str, int]) -> None:
         """Let Borg prune."""
         self._run("cannot be pruned", "prune", f"--glob-archives={glob}", *keep_options(keep))
@@ -176,26 +198,40 @@ class Repository:
         """Free the space of what was deleted."""
         self._run("cannot be compacted", "compact")
 
+    def _entries(self, archive: str, pattern: str | None = None) -> list[FileDocument]:
+        selection = [pattern] if pattern else []
+        listed = self._run(f"cannot list {archive}", "list", "--json-lines", f"::{archive}", *selection)
+        return [read(line, FileDocument) for line in listed.stdout.splitlines()]
+
     def _run(
         self,
         what_failed: str,
         *arguments: str,
         cwd: Path | None = None,
         on_message: Callable[[bytes], None] | None = None,
+        local_time: bool = False,
     ) -> Answer:
         deadline = time.monotonic() + self.settings.lock_wait.total_seconds()
         while True:
-            finished = self._attempt(what_failed, arguments, cwd, on_message)
+            finished = self._attempt(what_failed, arguments, cwd, on_message, local_time=local_time)
             if finished.returncode != LOCK_TIMEOUT or time.monotonic() >= deadline:
                 break
         if finished.returncode:
             meant, said = failure(finished.returncode, finished.stderr)
-            kind = PreflightError if meant == NOT_ENCRYPTED_AND_NEW else RepositoryError
+            kind = {NOT_ENCRYPTED_AND_NEW: PreflightError, LOCK_TIMEOUT: RepositoryLockedError}.get(
+                meant, RepositoryError
+            )
             raise kind(f"repository {self.name} ({self.settings.path}) {what_failed}: {said}")
         return Answer(finished.stdout, log_messages(finished.stderr))
 
     def _attempt(
-        self, what_failed: str, arguments: tuple[str, ...], cwd: Path | None, on_message: Callable[[bytes], None] | None
+        self,
+        what_failed: str,
+        arguments: tuple[str, ...],
+        cwd: Path | None,
+        on_message: Callable[[bytes], None] | None,
+        *,
+        local_time: bool,
     ) -> process.Finished:
         started = time.monotonic()
         # Relative paths are relative to where we were started, although `borg create` runs inside staging.
@@ -205,7 +241,7 @@ class Repository:
             try:
                 finished = process.run(
                     [self.borg.program, "--log-json", f"--lock-wait={lock_wait:.0f}", *arguments],
-                    env=environment(location, descriptor),
+                    env=environment(location, descriptor, local_time=local_time),
                     timeout=self.settings.timeout.total_seconds(),
                     cwd=cwd,
                     pass_fds=(descriptor, *self.pass_fds),
@@ -217,6 +253,22 @@ class Repository:
         return finished
 
 
+def _below(path: str) -> str:
+    """Give Borg's pattern for a path of an archive and all that is below it."""
+    return f"pp:{path}"
+
+
+def _refusal(entries: Iterable[FileDocument], paths: tuple[str, ...], free: int) -> str | None:
+    """Say why what is in an archive is not to be extracted, if so."""
+    needed = 0
+    for entry in entries:
+        if entry.strange is not None:
+            return f"it holds {entry.strange}, which no run of ours stores: find out who did"
+        if not paths or any(entry.path == path or entry.path.startswith(f"{path}/") for path in paths):
+            needed += entry.size
+    return None if needed <= free else f"it needs {needed // 1_000_000:,} MB, and {free // 1_000_000:,} MB are free"
+
+
 def open_repository(name: str, settings: RepositorySettings, *, pass_fds: Iterable[int] = ()) -> Repository:
     """Get ready to talk to a repository; raises ConfigError without a passphrase, PreflightError without Borg."""
     if settings.passphrase is None:
@@ -226,6 +278,19 @@ def open_repository(name: str, settings: RepositorySettings, *, pass_fds: Iterab
         )
     passphrase = reveal(settings.passphrase, f"passphrase of repository {name}")
     return Repository(name, settings, find_borg(), passphrase, tuple(pass_fds))
+
+
+def local_directory(name: str, settings: RepositorySettings) -> Path | None:
+    """Say where a local repository is; None for one on another host."""
+    if _is_remote(settings.path):
+        return None
+    try:
+        return Path(settings.path.removeprefix("file://")).expanduser().absolute()
+    except FileNotFoundError:
+        raise ConfigError(
+            f"repository {name}: {settings.path} is relative to the current directory, which is gone: "
+            "change to another one"
+        ) from None
 
 
 def _is_remote(path: str) -> bool:

@@ -74,6 +74,7 @@ class Code(StrEnum):
     SET_FILE_CHANGED = auto()
     SET_FILE_UNKNOWN = auto()
     SET_CHECKSUMS_DIFFER = auto()
+    TARBALL_REGISTRY_DIFFERS = auto()
     RETENTION_ARCHIVE_MISSING = auto()
     RETENTION_ARCHIVE_CHANGED = auto()
     RETENTION_ARCHIVE_FUTURE = auto()
@@ -175,6 +176,7 @@ MEANINGS: dict[Code, Meaning] = {
     Code.SET_FILE_CHANGED: Meaning("a file has another size or digest than the manifest says", FETCH_AGAIN),
     Code.SET_FILE_UNKNOWN: Meaning("a file that the manifest does not list", FETCH_AGAIN),
     Code.SET_CHECKSUMS_DIFFER: Meaning("SHA256SUMS does not say what the manifest says", FETCH_AGAIN),
+    Code.TARBALL_REGISTRY_DIFFERS: Meaning("a tarball's registry is not the one in the dump beside it", COMPARE_KEYS),
     Code.RETENTION_ARCHIVE_MISSING: Meaning("an archive of ours is gone, and no run of this host removed it", EXPLAIN),
     Code.RETENTION_ARCHIVE_CHANGED: Meaning("an archive of ours was replaced by another one of its name", EXPLAIN),
     Code.RETENTION_ARCHIVE_FUTURE: Meaning("an archive is dated in the future, where it would outlive others", EXPLAIN),

@@ -9,12 +9,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import pairwise
+from multiprocessing import forkserver
 
 from borg_vault_plugin.chain.rows import CheckpointRow, EntryRow, UnreadableLineError
 from borg_vault_plugin.chain.source import DumpFile, NotCheckedError, RowSource, open_rows
@@ -83,6 +85,23 @@ def _chain_start(rows: RowSource[EntryRow], wanted: int) -> int | None:
     except (UnreadableLineError, NotCheckedError):
         return None  # Whoever walks there says so, after what comes before it.
     return None if row is None or row.record_id is None else rows.offset
+
+
+def processors() -> int:
+    """Give how many processors there are for us."""
+    return len(os.sched_getaffinity(0))
+
+
+def begin_processes(size: int, jobs: int | None = None) -> None:
+    """Start, beside whatever comes first, what processes that verify so large a file are forked from.
+
+    It imports once, and shares with all of them, what each would import by itself.
+    """
+    if (jobs or processors()) > 1 and size >= 2 * RANGE_BYTES:
+        package = __name__.partition(".")[0]
+        loaded = sorted(name for name in sys.modules if name.partition(".")[0] == package)
+        multiprocessing.get_context("forkserver").set_forkserver_preload(loaded)
+        forkserver.ensure_running()
 
 
 def reports(vault: Vault, parts: list[Range], jobs: int, advance: Callable[[int], object]) -> Iterator[RangeReport]:

@@ -7,7 +7,6 @@ length of a chain, but for a few bytes for each chain and checkpoint.
 
 from __future__ import annotations
 
-import os
 import secrets
 from array import array
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -20,7 +19,16 @@ from borg_vault_plugin.chain.codes import Code
 from borg_vault_plugin.chain.context import Context, context_of, registry_keys
 from borg_vault_plugin.chain.digests import DigestIndex, first_repeated
 from borg_vault_plugin.chain.proved import ArchivedHeads, Proved
-from borg_vault_plugin.chain.ranges import Range, Vault, in_one_piece, ranges, reports, whole
+from borg_vault_plugin.chain.ranges import (
+    Range,
+    Vault,
+    begin_processes,
+    in_one_piece,
+    processors,
+    ranges,
+    reports,
+    whole,
+)
 from borg_vault_plugin.chain.readlog import ReadLogCounts, TreeHead, check_read_log
 from borg_vault_plugin.chain.rows import CheckpointRow, Era, HeadRow, ReadRow, RegistryRow, Row, StatementRow
 from borg_vault_plugin.chain.source import STATEMENTS, DumpFile, NotCheckedError, dump_files, open_rows
@@ -106,7 +114,7 @@ def verify_directory(
     try:
         known, files = dump_files(directory, era)
         with progress("verify", files["audit_vault"].size) as advance:
-            processes = jobs or len(os.sched_getaffinity(0))
+            processes = jobs or processors()
             earlier = past or Past(secrets.token_bytes(16))
             return _verified(known, files, anchors=anchors, jobs=processes, past=earlier, advance=advance)
     except NotCheckedError as error:
@@ -122,6 +130,7 @@ def _verified(
     past: Past,
     advance: Callable[[int], object],
 ) -> Verification:
+    begin_processes(files["audit_vault"].size, jobs)
     counts = dict.fromkeys(files, 0)
     registry = list(_rows(files["vault_signing_keys"], RegistryRow, counts))
     trust = _trust(era, files, counts, registry, anchors)

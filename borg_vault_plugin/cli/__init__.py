@@ -11,17 +11,38 @@ from typing import NoReturn
 
 import typer
 
-from borg_vault_plugin.cli import backups, drills, itself, proofs, recovery, tarballs, upkeep
+from borg_vault_plugin.cli import backups, drills, itself, proofs, recovery, tarballs, upkeep, wrapped
 from borg_vault_plugin.cli.itself import config_app
-from borg_vault_plugin.cli.options import app
+from borg_vault_plugin.cli.options import app, complain
+from borg_vault_plugin.cli.panels import arrange
 from borg_vault_plugin.errors import Error
+from borg_vault_plugin.redaction import SHORTEST_SHOWN, redacted
 from borg_vault_plugin.report import as_json
 
-__all__ = ["app", "backups", "config_app", "drills", "itself", "main", "proofs", "recovery", "tarballs", "upkeep"]
+__all__ = [
+    "app",
+    "backups",
+    "config_app",
+    "drills",
+    "itself",
+    "main",
+    "proofs",
+    "recovery",
+    "tarballs",
+    "upkeep",
+    "wrapped",
+]
+
+arrange(app)
 
 
 class Terminated(BaseException):
     """SIGTERM arrived: every `with` on the way out ends what it started."""
+
+    exit_code = 128 + signal.SIGTERM
+
+    def __str__(self) -> str:
+        return "ended by SIGTERM"
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -36,17 +57,18 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except typer.TyperException as error:
         _fail(f"{error.format_message()} (see borg-vault --help)", error.exit_code, as_document="--json" in words)
     except Terminated:
-        print("borg-vault: ended by SIGTERM; nothing is left behind", file=sys.stderr)
-        sys.exit(128 + signal.SIGTERM)
+        complain("ended by SIGTERM; nothing is left behind")
+        sys.exit(Terminated.exit_code)
     finally:
         signal.signal(signal.SIGTERM, previous)
     sys.exit(code)
 
 
-def _fail(message: str, exit_code: int, *, as_document: bool) -> NoReturn:
+def _fail(error: str, exit_code: int, *, as_document: bool) -> NoReturn:
+    message = redacted(error, shortest=SHORTEST_SHOWN)
     if as_document:
         print(as_json({"error": message, "exit_code": exit_code}))
-    print(f"borg-vault: {message}", file=sys.stderr)
+    complain(message)
     sys.exit(exit_code)
 
 

@@ -36,8 +36,13 @@ Created = Backup | FilesBackup | Attested
 def init(
     context: typer.Context,
     repository: RepositoryNames = [],  # noqa: B006 - typer reads it, nobody changes it
-    encryption: Annotated[str, typer.Option(help=f"One of {', '.join(borg.ENCRYPTION_MODES)}.")] = "repokey",
-    key_out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write the exported key.")] = None,
+    encryption: Annotated[
+        str, typer.Option(metavar="MODE", help=f"One of {', '.join(borg.ENCRYPTION_MODES)}.")
+    ] = "repokey",
+    key_out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where to write the exported key; default: keys/ in the state directory."),
+    ] = None,
 ) -> None:
     """Create the repository, encrypted, and export its key for escrow."""
     created = repositories.initialise(settings_of(context), tuple(repository), encryption, key_out)
@@ -47,7 +52,14 @@ def init(
 @app.command(epilog=exit_codes(4, 5, 6, 7, 10, 11))
 def create(
     context: typer.Context,
-    options: Annotated[list[str], typer.Argument(metavar="[-- BORG CREATE OPTIONS]", show_default=False)] = [],  # noqa: B006
+    options: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[-- BORG CREATE OPTIONS]",
+            help="Passed on to Borg; those that could change what is stored, or its name, are refused.",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006
     set_name: SetOption = SetChoice.database,
     keep: Keep = None,
     no_prune: Annotated[bool, typer.Option("--no-prune", help="Remove no old archives.")] = False,

@@ -9,12 +9,15 @@ from typing import Annotated
 import typer
 
 from borg_vault_plugin import narration, text
+from borg_vault_plugin.chain.source import NotCheckedError, open_regular
 from borg_vault_plugin.cli.options import Json, app, exit_codes, print_lines, settings_of
 from borg_vault_plugin.errors import UsageError
+from borg_vault_plugin.monitoring.watch import refresh
 from borg_vault_plugin.recovery import rehearsal
 from borg_vault_plugin.report import as_json
 from borg_vault_plugin.wording import plural
 
+LARGEST_HISTORY_BYTES = 64 << 20
 history_app = typer.Typer(help="Show what happened to our archives, and take in what other hosts found out.")
 
 
@@ -29,7 +32,9 @@ class PickChoice(StrEnum):
 @app.command(epilog=exit_codes(4, 5, 7, 10, 11))
 def drill(
     context: typer.Context,
-    archive: Annotated[str | None, typer.Argument(metavar="[ARCHIVE]", help="Its name.", show_default=False)] = None,
+    archive: Annotated[
+        str | None, typer.Argument(metavar="[ARCHIVE]", help="Its name, as `list` prints it.", show_default=False)
+    ] = None,
     from_directory: Annotated[
         Path | None, typer.Option("--from", metavar="DIR", help="A set that was extracted by other means.")
     ] = None,
@@ -48,7 +53,9 @@ def drill(
         raise UsageError("--pick chooses an archive, and one is named already: leave one of them out")
     request = rehearsal.Request(archive, pick.value, from_directory, to, evidence)
     with narration.muted(mute=as_document), narration.progress() as progress:
-        done = rehearsal.rehearse(settings_of(context), request, progress)
+        settings = settings_of(context)
+        done = rehearsal.rehearse(settings, request, progress)
+        refresh(settings)
     print_lines([as_json(done)] if as_document else text.drill_lines(done))
     raise typer.Exit(done.exit_code)
 
@@ -68,10 +75,15 @@ def history_add(
 ) -> None:
     """Take in results (verified, drilled, checked) from another host's history."""
     try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}") from error
-    added = settings_of(context).history().add(data)
+        with open_regular(file) as opened:
+            data = opened.read(LARGEST_HISTORY_BYTES + 1)
+    except NotCheckedError as error:
+        raise UsageError(f"{file}: {error}") from error
+    if len(data) > LARGEST_HISTORY_BYTES:
+        raise UsageError(f"{file} is longer than {LARGEST_HISTORY_BYTES} bytes, and no history of a drill")
+    settings = settings_of(context)
+    added = settings.history().add(data)
+    refresh(settings)
     print_lines([f"{plural(added, 'new result')} from {file}"])
 
 

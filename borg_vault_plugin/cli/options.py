@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
@@ -14,6 +15,8 @@ from borg_vault_plugin import narration
 from borg_vault_plugin.config import Settings, load_settings
 from borg_vault_plugin.errors import EXIT_CODES
 from borg_vault_plugin.manifest import program_version
+from borg_vault_plugin.report import Document
+from borg_vault_plugin.wording import visible
 
 
 class SetChoice(StrEnum):
@@ -54,7 +57,7 @@ app = typer.Typer(
 RepositoryNames = Annotated[
     list[str], typer.Option("--repository", "-r", metavar="NAME", help="Only this repository; may be repeated.")
 ]
-SetOption = Annotated[SetChoice, typer.Option("--set", help="Which of the three things.")]
+SetOption = Annotated[SetChoice, typer.Option("--set", help="Which of the three things that make a complete backup.")]
 Keep = Annotated[int | None, typer.Option("--keep", min=1, help="Keep the newest N archives.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Change nothing; say what would be done.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else, to stdout.")]
@@ -70,7 +73,15 @@ def _print_version(asked: bool) -> None:
 @app.callback()
 def _global_options(
     context: typer.Context,
-    config: Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="Configuration file.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            "-c",
+            metavar="FILE",
+            help="Default: ~/.config/borg-vault/config.toml, then /etc/borg-vault/config.toml.",
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also the commands that are run.")] = False,
     _version: Annotated[
@@ -87,6 +98,11 @@ def settings_of(context: typer.Context) -> Settings:
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Print results."""
+    """Print results; what somebody else named or wrote does not steer the terminal."""
     for line in lines:
-        print(line, flush=True)
+        print(line if isinstance(line, Document) else visible(line), flush=True)
+
+
+def complain(message: str) -> None:
+    """Print one line of a warning or an error."""
+    print(f"borg-vault: {visible(message)}", file=sys.stderr)

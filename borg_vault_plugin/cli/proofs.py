@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
@@ -11,8 +10,9 @@ import typer
 
 from borg_vault_plugin import acceptance, chain_dump, narration, text
 from borg_vault_plugin import verify as verification
-from borg_vault_plugin.cli.options import EraChoice, Json, Reason, app, exit_codes, print_lines, settings_of
+from borg_vault_plugin.cli.options import EraChoice, Json, Reason, app, complain, exit_codes, print_lines, settings_of
 from borg_vault_plugin.lookup import LATEST, find_archive
+from borg_vault_plugin.monitoring.watch import refresh
 from borg_vault_plugin.report import as_json
 
 
@@ -38,7 +38,7 @@ def verify(
     trust_anchor: Annotated[
         list[str], typer.Option(metavar="sha256:HEX", help="A key that you trust, by its SPKI; may be repeated.")
     ] = [],  # noqa: B006 - typer reads it, nobody changes it
-    era: Annotated[EraChoice | None, typer.Option(help="Override what the files say.")] = None,
+    era: Annotated[EraChoice | None, typer.Option(help="Read the files as of this era, whatever they say.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Number of processes; default: one a processor.")] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page for auditors, too.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the verdict alone.")] = False,
@@ -47,11 +47,13 @@ def verify(
     """Verify a chain offline: every hash, link and signature, without the Server."""
     request = verification.Request(target, era.value if era else None, trust_anchor, jobs, report)
     with narration.muted(mute=as_document or quiet), narration.progress() as progress:
-        outcome = verification.verify(settings_of(context), request, progress)
+        settings = settings_of(context)
+        outcome = verification.verify(settings, request, progress)
+        refresh(settings)
     lines = text.verified_lines(outcome.report)
     print_lines([as_json(outcome.report)] if as_document else [next(lines)] if quiet else lines)
     for reason in outcome.reasons:
-        print(f"borg-vault: not checked: {reason}", file=sys.stderr)
+        complain(f"not checked: {reason}")
     raise typer.Exit(outcome.report.exit_code)
 
 
@@ -74,6 +76,6 @@ def accept_rewind(
 ) -> None:
     """Say that an older state was restored: from now on history is compared with that archive."""
     settings = settings_of(context)
-    name = find_archive(settings, archive).archive.name
+    name = find_archive(settings, archive).archive.title
     acceptance.rewind(settings.history(), settings.series(), name, reason)
     print_lines([f"from now on history is compared with {name}: {reason}"])

@@ -11,12 +11,13 @@ from typing import Annotated, NoReturn
 import typer
 
 from borg_vault_plugin import narration
-from borg_vault_plugin.cli.options import Json, app, exit_codes, print_lines, settings_of
+from borg_vault_plugin.cli.options import Json, app, complain, exit_codes, print_lines, settings_of
 from borg_vault_plugin.errors import UsageError
 from borg_vault_plugin.lookup import LATEST
 from borg_vault_plugin.recovery import excerpt, recovery_text
 from borg_vault_plugin.recovery import restore as restoration
 from borg_vault_plugin.report import as_json
+from borg_vault_plugin.wording import visible
 
 
 class PartChoice(StrEnum):
@@ -72,7 +73,7 @@ def _write(context: typer.Context, archive: str, only: tuple[PartChoice, Path], 
         written = excerpt.write_excerpt(settings_of(context), archive, part.value, directory)
     print_lines([as_json(written)] if as_document else recovery_text.excerpt_lines(written))
     for reason in written.reasons:
-        print(f"borg-vault: not checked: {reason}", file=sys.stderr)
+        complain(f"not checked: {reason}")
     raise typer.Exit(written.exit_code)
 
 
@@ -83,7 +84,7 @@ def _unasked(_database: str, _plan: Sequence[str]) -> None:
 def _ask(database: str, plan: Sequence[str]) -> None:
     """Ask on the terminal; stdout may be somebody's document."""
     for line in plan:
-        print(line, file=sys.stderr)
-    print(f"To go on, type the name of the database, {database}: ", end="", file=sys.stderr, flush=True)
+        print(visible(line), file=sys.stderr)
+    print(f"To go on, type the name of the database, {visible(database)}: ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().rstrip("\r\n") != database:
         raise UsageError(f"that is not {database}: nothing was changed")

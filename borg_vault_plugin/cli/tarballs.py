@@ -10,6 +10,7 @@ import typer
 from borg_vault_plugin import narration
 from borg_vault_plugin.cli.options import Json, RepositoryNames, app, exit_codes, print_lines, settings_of
 from borg_vault_plugin.lookup import LATEST
+from borg_vault_plugin.monitoring.watch import refresh
 from borg_vault_plugin.report import as_json
 from borg_vault_plugin.tarballs import handback, intake, tarball_text
 
@@ -23,7 +24,9 @@ def import_(
 ) -> None:
     """Turn tarballs of the Server's own backup script into verified archives, dated as they were."""
     with narration.muted(mute=as_document), narration.progress() as progress:
-        report = intake.bring_in(settings_of(context), tuple(files), tuple(repository), progress)
+        settings = settings_of(context)
+        report = intake.bring_in(settings, tuple(files), tuple(repository), progress)
+        refresh(settings)
     print_lines([as_json(report)] if as_document else tarball_text.imports_lines(report))
     raise typer.Exit(report.exit_code)
 

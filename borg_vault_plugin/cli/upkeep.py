@@ -1,7 +1,10 @@
-"""The commands for the days between: status, checks, pins."""
+"""The commands for the days between: status, doctor, checks, pins."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from datetime import timedelta
 from typing import Annotated
 
@@ -10,10 +13,20 @@ import typer
 from borg_vault_plugin import narration, text, upkeep
 from borg_vault_plugin import status as standing
 from borg_vault_plugin.cli.options import Json, Reason, RepositoryNames, app, exit_codes, print_lines, settings_of
+from borg_vault_plugin.doctor import table
+from borg_vault_plugin.doctor.checks import State
+from borg_vault_plugin.doctor.examination import diagnose
 from borg_vault_plugin.errors import UsageError
+from borg_vault_plugin.monitoring.watch import refresh
 from borg_vault_plugin.report import as_json
 from borg_vault_plugin.sections import parsed_duration
+from borg_vault_plugin.wording import visible
 
+COLOURS: dict[State | None, str] = {
+    "ok": typer.colors.GREEN,
+    "warning": typer.colors.YELLOW,
+    "failed": typer.colors.RED,
+}
 ArchiveName = Annotated[str, typer.Argument(metavar="ARCHIVE", help="Its name, as `list` prints it.")]
 
 
@@ -26,18 +39,34 @@ def status(context: typer.Context, as_document: Json = False) -> None:
     raise typer.Exit(found.exit_code)
 
 
+@app.command(epilog=exit_codes(7))
+def doctor(context: typer.Context, as_document: Json = False) -> None:
+    """Look for everything that would make tonight's run or the bad day fail; nothing is changed."""
+    with narration.muted(mute=True):
+        found = diagnose(context.obj, os.environ)
+    if as_document:
+        print_lines([as_json(found)])
+    else:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        for line in table.lines(found, width):
+            typer.secho(visible(line.text), fg=COLOURS.get(line.state), bold=line.state == "failed" or None)
+    raise typer.Exit(found.exit_code)
+
+
 @app.command(epilog=exit_codes(5, 7))
 def check(
     context: typer.Context,
     repository: RepositoryNames = [],  # noqa: B006 - typer reads it, nobody changes it
     max_duration: Annotated[
-        str | None, typer.Option(metavar="D", help='Go on where the last check stopped, for "30m" say.')
+        str | None, typer.Option(metavar="D", help='Stop after this long ("30m"), and go on from there the next time.')
     ] = None,
     as_document: Json = False,
 ) -> None:
     """Let Borg check its repositories, and remember when."""
     with narration.muted(mute=as_document):
-        checks = upkeep.check(settings_of(context), tuple(repository), _duration(max_duration))
+        settings = settings_of(context)
+        checks = upkeep.check(settings, tuple(repository), _duration(max_duration))
+        refresh(settings)
     print_lines([as_json(checks)] if as_document else text.check_lines(checks))
     raise typer.Exit(checks.exit_code)
 

@@ -7,12 +7,11 @@ what it says. Text has an end, too.
 from __future__ import annotations
 
 import html
-import unicodedata
+
+from borg_vault_plugin.wording import visible
 
 LONGEST_TEXT = 2_000
 LONGEST_VALUE = 300
-# More marks on one letter than any language needs would be painted over the lines above and below.
-MOST_MARKS = 4
 VOID_ELEMENTS = frozenset({"meta", "wbr"})
 
 
@@ -64,15 +63,3 @@ def escaped(text: str) -> Markup:
 def cut(text: str, longest: int) -> str:
     """Shorten text that is too long, and say how long it was."""
     return text if len(text) <= longest else f"{text[:longest]}… ({len(text):,} characters)"
-
-
-def visible(text: str) -> str:
-    """Replace what cannot be seen, or moves what can, by its number in Unicode, as in ⟨U+202E⟩."""
-    if text.isascii() and text.isprintable():
-        return text
-    marks, shown = 0, []
-    for letter in text:
-        marks = marks + 1 if unicodedata.category(letter) in ("Mn", "Me") else 0
-        plain = letter.isprintable() and marks <= MOST_MARKS
-        shown.append(letter if plain else f"⟨U+{ord(letter):04X}⟩")
-    return "".join(shown)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
-import os
-import tempfile
 from pathlib import Path
 
 from borg_vault_plugin.errors import ConfigError
 from borg_vault_plugin.evidence.markup import Markup, element, joined
 from borg_vault_plugin.evidence.style import STYLE
+from borg_vault_plugin.whole_file import write_whole
 
 # Whatever slipped through the escaping could neither run nor load nor send anything.
 POLICY = "default-src 'none'; style-src 'sha256-{digest}'; img-src 'none'; base-uri 'none'; form-action 'none'"
@@ -37,22 +35,7 @@ def page(title: str, *sections: Markup) -> str:
 def write_page(path: Path, html: str) -> None:
     """Write a page so that it is there whole or not at all, and only its owner can read it. Raises ConfigError."""
     try:
-        _write_whole(path, html.encode())
+        write_whole(path, html.encode())
     except OSError as error:
         advice = "name a file in a directory that exists and has room, and that you may write to"
         raise ConfigError(f"the page {path} cannot be written: {error.strerror or error}: {advice}") from error
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    descriptor, name = tempfile.mkstemp(prefix=".borg-vault-", suffix=".partial", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor has no path
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-        raise

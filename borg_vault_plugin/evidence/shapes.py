@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-from borg_vault_plugin.evidence.markup import Markup, element, joined, visible
+from borg_vault_plugin.evidence.markup import Markup, element, joined
 from borg_vault_plugin.evidence.scales import Axis, Span
+from borg_vault_plugin.wording import visible
 
 Anchor = Literal["start", "middle", "end"]
 Verdict = Literal["passed", "failed", "not_checked"]

@@ -16,8 +16,8 @@ from borg_vault_plugin.chain.source import NotCheckedError
 from borg_vault_plugin.clients import Clients
 from borg_vault_plugin.config import Settings
 from borg_vault_plugin.database import Connection, explain
-from borg_vault_plugin.errors import PreflightError, RefusedError, SourceError, UsageError
-from borg_vault_plugin.lookup import LATEST, Stored, find_archive
+from borg_vault_plugin.errors import PreflightError, RefusedError, RepositoryError, SourceError, UsageError
+from borg_vault_plugin.lookup import EXTRACTED, LATEST, Stored, find_archive
 from borg_vault_plugin.manifest import Manifest
 from borg_vault_plugin.recovery.demands import demand, forbidden, lacking
 from borg_vault_plugin.recovery.destination import (
@@ -26,15 +26,16 @@ from borg_vault_plugin.recovery.destination import (
     derived_name,
     is_home,
     look_at,
-    place,
     server_named,
 )
 from borg_vault_plugin.recovery.loss import Loss, Newer, lost_from_live, lost_to_archive
 from borg_vault_plugin.recovery.printed import archived_definitions
 from borg_vault_plugin.recovery.swap import Names, obstacles
 from borg_vault_plugin.recovery.target import Target, exact_clients
-from borg_vault_plugin.sealed_set import SealedSet
+from borg_vault_plugin.scratch import scratch_directory
+from borg_vault_plugin.sealed_set import SealedSet, open_set
 from borg_vault_plugin.session import open_session
+from borg_vault_plugin.staging import MANIFEST
 from borg_vault_plugin.wording import plural
 
 logger = logging.getLogger(__name__)
@@ -75,8 +76,8 @@ class Case:
 
     @property
     def plain_archive(self) -> str:
-        """The archive's name, without what says that it was not finished."""
-        return self.archive.removesuffix(PARTIAL)
+        """What ours of this set is called, without what says that it was not finished."""
+        return self.stored.archive.title.removesuffix(PARTIAL)
 
     @property
     def is_good(self) -> bool:
@@ -86,7 +87,7 @@ class Case:
     @property
     def server(self) -> str:
         """Where the server is, for people."""
-        return place(self.destination.server)
+        return self.destination.server.place
 
 
 def decide(settings: Settings, request: Request) -> Case:
@@ -99,12 +100,13 @@ def decide(settings: Settings, request: Request) -> Case:
     stored, series = find_archive(settings, request.archive), settings.series()
     refuse_other_sets(stored.archive)
     warn_of(series, stored.archive)
+    _refuse_elsewhere(settings, stored)
     destination = look_at(source, home=is_home(settings, source))
     names = _names(destination, wanted)
     try:
         with open_session(destination.server) as server:
             there = server.execute("SELECT FROM pg_database WHERE datname = %s", [names.restored]).fetchone()
-            clients = exact_clients(destination.major, needs_tls=source.needs_tls)
+            clients = exact_clients(destination.major, needs_tls=source.needs_tls, container=source.container)
             case = Case(settings, request, series, stored, destination, clients, names, is_there=there is not None)
             _refuse(case, server)
     except psycopg.Error as error:
@@ -192,17 +194,37 @@ def refuse_other_sets(archive: Archive) -> None:
         raise UsageError(f"{archive.name} holds the {held} set, and no database: take it out with `borg extract`")
 
 
+def refuse_without_dump(archive: str, sealed: SealedSet) -> None:
+    """Raise UsageError, saying where the database is, for an archive that holds no dump of it."""
+    elsewhere = sealed.manifest.database_elsewhere
+    if elsewhere is not None:
+        raise UsageError(f"{archive} holds no dump: the database is in {elsewhere}: restore it there, see RESTORE.txt")
+
+
 def warn_of(series: Series, archive: Archive) -> None:
     """Warn of an archive that is not a good one, which nobody gets who does not name it."""
     if series.is_good(archive):
         return
     if archive.name.endswith(PARTIAL):
         doubt = "was never finished or compared with what was staged"
-    elif not series.owns(archive.name):
+    elif not series.owns(archive.title):
         doubt = f"is no archive of {series.prefix}"
     else:
         doubt = f"is {archive.verdict or 'not known to be good'}: its manifest.json says why"
     logger.warning("%s %s", archive.name, doubt)
+
+
+def _refuse_elsewhere(settings: Settings, stored: Stored) -> None:
+    """Look into the manifest before the server is asked, which may be what was lost."""
+    name, directory = stored.archive.name, settings.staging_parent / EXTRACTED
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with scratch_directory(directory) as scratch:
+        try:
+            stored.extract(scratch, [MANIFEST])
+            sealed = open_set(scratch)
+        except (NotCheckedError, RepositoryError):  # told when the whole archive is looked at
+            return
+    refuse_without_dump(name, sealed)
 
 
 def _names(destination: Destination, wanted: str | None) -> Names:

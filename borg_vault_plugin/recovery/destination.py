@@ -10,7 +10,7 @@ import psycopg
 
 from borg_vault_plugin.config import LABEL, Settings
 from borg_vault_plugin.database import Connection, Source, explain, only_row, source_from_url
-from borg_vault_plugin.errors import ConfigError, PreflightError, SourceError, UsageError
+from borg_vault_plugin.errors import Error, PreflightError, SourceError, UsageError
 from borg_vault_plugin.secret import SecretReference, reveal
 from borg_vault_plugin.session import open_session
 
@@ -90,7 +90,7 @@ def is_home(settings: Settings, source: Source) -> bool:
     """Whether a server's database is the one that backups are made of, as far as addresses tell."""
     try:
         home = settings.source()
-    except ConfigError:
+    except Error:  # where the bundled server is, only its container tells, which may be what was lost
         return False
     return all(source.parameters.get(name) == home.parameters.get(name) for name in ADDRESS)
 
@@ -101,7 +101,7 @@ def look_at(source: Source, *, home: bool) -> Destination:
         server = _aside(source)
         with open_session(server) as connection:
             if only_row(connection, "SELECT pg_is_in_recovery()")[0]:
-                raise PreflightError(f"{place(source)} is a standby: restore to its primary")
+                raise PreflightError(f"{source.place} is a standby: restore to its primary")
             return Destination(server, _live(connection, source), connection.info.server_version // 10000, is_home=home)
     except psycopg.Error as error:
         raise SourceError(f"database {source.address}: {explain(error)}") from error
@@ -110,13 +110,6 @@ def look_at(source: Source, *, home: bool) -> Destination:
 def in_database(source: Source, name: str) -> Source:
     """Give the way to another database of the same server."""
     return replace(source, parameters={**source.parameters, "dbname": name})
-
-
-def place(source: Source) -> str:
-    """Say where a server is, for people."""
-    host = source.parameters.get("host") or source.parameters.get("hostaddr") or "the local socket"
-    port = source.parameters.get("port")
-    return f"{host}:{port}" if port else host
 
 
 def checked_name(name: str) -> str:

@@ -94,6 +94,10 @@ def _opened(extraction: Extraction, minutes: Minutes) -> SealedSet | None:
 
 
 def _dump_is_whole(sealed: SealedSet, minutes: Minutes) -> bool:
+    elsewhere = sealed.manifest.database_elsewhere
+    if elsewhere is not None:
+        minutes.skip(["dump"], f"its provider holds the database, in {elsewhere}")
+        return False
     try:
         clients = exact_clients(source_major(sealed))
     except NotCheckedError as error:

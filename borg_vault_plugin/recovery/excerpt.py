@@ -18,7 +18,7 @@ from borg_vault_plugin.chain.source import NotCheckedError
 from borg_vault_plugin.config import Settings
 from borg_vault_plugin.errors import PreflightError, UsageError
 from borg_vault_plugin.lookup import Stored, find_archive
-from borg_vault_plugin.recovery.decisions import refuse_other_sets, warn_of
+from borg_vault_plugin.recovery.decisions import refuse_other_sets, refuse_without_dump, warn_of
 from borg_vault_plugin.report import NOT_CHECKED_EXIT_CODE, SUSPECT_EXIT_CODE, Finding
 from borg_vault_plugin.scratch import PREFIX, scratch_directory
 from borg_vault_plugin.sealed_set import SealedSet, difference, measured, open_set
@@ -59,9 +59,9 @@ def write_excerpt(settings: Settings, archive: str, part: Part, directory: Path)
     with _made(directory) as place:
         try:
             sealed = _manifest(stored, place)
-            files = _chosen(sealed, part)
+            files = _chosen(name, sealed, part)
             preflight.check_space(place, sum(file.size for file in files), f"the {part} of {name}")
-            stored.repository.extract(name, place, [PATHS[part]])
+            stored.extract(place, [PATHS[part]])
             findings = list(_differences(sealed, files))
         except NotCheckedError as error:
             return Excerpt(name, str(directory), "not_checked", reasons=(str(error),))
@@ -94,7 +94,7 @@ def _made(directory: Path) -> Iterator[Path]:
 
 
 def _manifest(stored: Stored, place: Path) -> SealedSet:
-    stored.repository.extract(stored.archive.name, place, [MANIFEST])
+    stored.extract(place, [MANIFEST])
     sealed = open_set(place)
     described = stored.archive.described.get("manifest")
     if described not in (None, f"sha256:{sealed.manifest_sha256}"):
@@ -102,8 +102,10 @@ def _manifest(stored: Stored, place: Path) -> SealedSet:
     return sealed
 
 
-def _chosen(sealed: SealedSet, part: Part) -> list[Artifact]:
+def _chosen(archive: str, sealed: SealedSet, part: Part) -> list[Artifact]:
     wanted = PATHS[part]
+    if part == "dump":
+        refuse_without_dump(archive, sealed)
     files = [file for file in sealed.manifest.artifacts if wanted in (file.path, str(PurePosixPath(file.path).parent))]
     if not files:
         raise NotCheckedError(f"{MANIFEST} lists no {PATHS[part]}")
@@ -120,11 +122,22 @@ def _differences(sealed: SealedSet, files: list[Artifact]) -> Iterator[Finding]:
 def _put(place: Path, directory: Path, files: list[Artifact]) -> Iterator[Artifact]:
     """Give files their names, once they are on disk."""
     for file in files:
-        _write_to_disk(place / file.path)
+        _make_ours(place / file.path)
         name = PurePosixPath(file.path).name
         (place / file.path).rename(directory / name)
         yield replace(file, path=name)
     _write_to_disk(directory)
+
+
+def _make_ours(path: Path) -> None:
+    """Take from a file the owner and the rights that the archive gives it, and write it to disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fchown(descriptor, os.geteuid(), os.getegid())
+        os.fchmod(descriptor, 0o600)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _write_to_disk(path: Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
@@ -25,7 +26,7 @@ from borg_vault_plugin.cluster import (
     system_distributions,
     throwaway_cluster,
 )
-from borg_vault_plugin.database import Connection, Source
+from borg_vault_plugin.database import Connection, Source, explain
 from borg_vault_plugin.errors import SourceError
 from borg_vault_plugin.preflight import check_space
 from borg_vault_plugin.recovery.demands import decide, demand, lacking
@@ -80,12 +81,20 @@ def throwaway_ground(sealed: SealedSet, staging: Path) -> Iterator[Target]:
         private = cluster.directory / "clients"
         private.mkdir(mode=0o700)
         target = target_on(source_of(cluster), sealed.manifest.survey.properties.name, clients, private, own=True)
-        definitions = archived_definitions(sealed, target)
+        make_ready(sealed, target, cluster)
+        yield target
+
+
+def make_ready(sealed: SealedSet, target: Target, cluster: Cluster) -> None:
+    """Make room for a set on a server of our own. Raises NotCheckedError when it has failed, or lacks something."""
+    definitions = archived_definitions(sealed, target)
+    try:
         with target.on_server() as server:
             server.execute("DROP DATABASE postgres")  # the archive's database may be called that
             _make_tablespaces(server, cluster, definitions.tablespaces())
             demand(lacking(server, sealed.manifest.survey, definitions))
-        yield target
+    except psycopg.Error as error:
+        raise NotCheckedError(f"the throwaway server has failed: {explain(error)}") from error
 
 
 @contextlib.contextmanager
@@ -96,7 +105,7 @@ def named_ground(sealed: SealedSet, named: NamedServer, staging: Path) -> Iterat
     exists or our role may not do what is to be done, SourceError when the server cannot be reached.
     """
     staging.mkdir(mode=0o700, parents=True, exist_ok=True)
-    clients = exact_clients(source_major(sealed), needs_tls=named.source.needs_tls)
+    clients = exact_clients(source_major(sealed), needs_tls=named.source.needs_tls, container=named.source.container)
     with scratch_directory(staging) as private:
         target = target_on(named.source, named.name, clients, private, own=False)
         decide(sealed, target)

@@ -18,6 +18,7 @@ from borg_vault_plugin.archive import Archive
 from borg_vault_plugin.chain.source import NotCheckedError
 from borg_vault_plugin.chain_export import CHAIN_KEY
 from borg_vault_plugin.config import Settings
+from borg_vault_plugin.confirmed import recognised
 from borg_vault_plugin.database import Connection, Source, answering, explain, only_row
 from borg_vault_plugin.errors import PreflightError, RepositoryError, SourceError
 from borg_vault_plugin.lookup import Stored
@@ -75,7 +76,7 @@ def newer_than(settings: Settings, stored: Stored) -> Newer:
     reasons: list[str] = []
     for repository in open_repositories(settings, settings.repository_names("database")):
         try:
-            inventory = repository.inventory()
+            inventory = recognised(repository.inventory(), settings.history())
         except (RepositoryError, PreflightError) as error:
             reasons.append(str(error))
             continue
@@ -122,7 +123,7 @@ def _evidence(settings: Settings, newer: Stored, private: Path) -> SealedSet:
         return kept
     directory = private / "newer"
     directory.mkdir(mode=0o700)
-    newer.repository.extract(newer.archive.name, directory, EVIDENCE)
+    newer.extract(directory, EVIDENCE)
     return open_set(directory)
 
 

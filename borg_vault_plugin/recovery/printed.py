@@ -11,6 +11,7 @@ import contextlib
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from borg_vault_plugin.errors import SourceError
 from borg_vault_plugin.recovery.definitions import FILLING, Definitions, Departures, departures, read_definitions
@@ -32,7 +33,7 @@ class DefinitionsCompared:
 
 def archived_definitions(sealed: SealedSet, target: Target) -> Definitions:
     """Read the definitions in a set's dump. Raises SourceError."""
-    return read_definitions(_said(target, "pg_restore", "--schema-only", "--file=-", _dump(sealed), connected=False))
+    return read_definitions(_said(target, "pg_restore", "--schema-only", "--file=-", dump=sealed.directory / DUMP))
 
 
 def compare_definitions(sealed: SealedSet, target: Target) -> DefinitionsCompared:
@@ -56,8 +57,8 @@ def archived_large_objects(sealed: SealedSet, target: Target) -> LargeObjects:
         return LargeObjects()
     chosen = target.private / "large-objects.list"
     chosen.write_bytes(listing)
-    arguments = ("--data-only", f"--use-list={chosen}", "--file=-", _dump(sealed))
-    with target.output("pg_restore", *arguments, connected=False) as script:
+    arguments, dump = ("--data-only", "--file=-"), sealed.directory / DUMP
+    with target.output("pg_restore", *arguments, connected=False, listing=chosen, dump=dump) as script:
         return read_large_objects(script)
 
 
@@ -85,15 +86,11 @@ def _printed(target: Target) -> Definitions:
 
 
 def _listing(sealed: SealedSet, target: Target) -> bytes:
-    return _said(target, "pg_restore", "--list", _dump(sealed), connected=False)
+    return _said(target, "pg_restore", "--list", dump=sealed.directory / DUMP)
 
 
-def _dump(sealed: SealedSet) -> str:
-    return str(sealed.directory / DUMP)
-
-
-def _said(target: Target, program: str, *arguments: str, connected: bool = True) -> bytes:
-    done = target.run(program, *arguments, connected=connected)
+def _said(target: Target, program: str, *arguments: str, dump: Path | None = None) -> bytes:
+    done = target.run(program, *arguments, connected=dump is None, dump=dump)
     if done.returncode:
         raise SourceError(f"{program} {target.clients.version} {arguments[0]} failed: {done.last_words()}")
     return done.stdout

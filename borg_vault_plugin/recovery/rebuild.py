@@ -132,7 +132,9 @@ def restore_dump(target: Target, dump: Path, *, jobs: int | None = None) -> tupl
     Raises SourceError with its first error, NotCheckedError when that says that the server lacks something.
     """
     processes = jobs or len(os.sched_getaffinity(0))
-    done = target.run("pg_restore", "--exit-on-error", f"--jobs={processes}", str(dump))
+    # Several processes read a file; into a container the dump comes as a stream.
+    parallel = [] if target.clients.container else [f"--jobs={processes}"]
+    done = target.run("pg_restore", "--exit-on-error", *parallel, dump=dump)
     lines = [line.strip() for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
     errors = [line for line in lines if ERROR.search(line)]
     if done.returncode or errors:
@@ -145,8 +147,8 @@ def restore_definitions(sealed: SealedSet, target: Target, *, listing: Path) -> 
     """Make the new database again without a single row, from the entries in a list that pg_restore printed."""
     making, _ = _parted(statements(database_sql(sealed.manifest.survey.properties, target.name)))
     make_database(target, making)
-    dump = str(sealed.directory / DUMP)
-    done = target.run("pg_restore", "--exit-on-error", "--schema-only", f"--use-list={listing}", dump)
+    dump = sealed.directory / DUMP
+    done = target.run("pg_restore", "--exit-on-error", "--schema-only", listing=listing, dump=dump)
     if done.returncode:
         raise _refusal(f"pg_restore {target.clients.version} of the definitions alone failed", done.last_words())
 
@@ -154,6 +156,8 @@ def restore_definitions(sealed: SealedSet, target: Target, *, listing: Path) -> 
 def discard(target: Target) -> None:
     """Drop the databases and roles that were made, and nothing else; what cannot be dropped is a warning."""
     made, drop_database = target.made, "DROP DATABASE IF EXISTS {} WITH (FORCE)"
+    if not (made.databases or made.roles):
+        return
     try:
         _forget_subscriptions(target)
         with target.on_server() as server:

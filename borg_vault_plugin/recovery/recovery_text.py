@@ -10,7 +10,7 @@ from borg_vault_plugin.text import finding_line, size
 from borg_vault_plugin.wording import plural
 
 NOT_IN_A_BACKUP = (
-    "What no backup contains, and a working Server needs as well, put back by hand:",
+    "What the database's archives do not contain, and a working Server needs as well:",
     "  - the customer-held encryption keys: without them encrypted records stay unreadable",
     "  - the config-as-code provisioning files (PROVISIONING_CONFIG_PATH)",
     "  - the Server's .env with its signing key and API secret",

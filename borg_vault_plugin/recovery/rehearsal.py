@@ -14,6 +14,7 @@ from borg_vault_plugin.acceptance import Word, word_of
 from borg_vault_plugin.borg import Inventory
 from borg_vault_plugin.chain.source import NotCheckedError
 from borg_vault_plugin.config import Settings
+from borg_vault_plugin.confirmed import recognised
 from borg_vault_plugin.errors import RepositoryError, UsageError
 from borg_vault_plugin.evidence.drill import PastDrill, drill_page
 from borg_vault_plugin.evidence.page import write_page
@@ -27,6 +28,7 @@ from borg_vault_plugin.recovery.drill_evidence import drill_evidence
 from borg_vault_plugin.recovery.drill_report import Drill, DrillVerdict
 from borg_vault_plugin.report import as_json
 from borg_vault_plugin.sealed_set import open_set
+from borg_vault_plugin.staging import staging_failures
 from borg_vault_plugin.stopwatch import seconds_since
 
 Pick = Literal["latest", "oldest", "random"]
@@ -63,7 +65,7 @@ def rehearse(settings: Settings, request: Request, progress: Progress = unseen) 
         raise UsageError(f"--from takes a directory with an extracted set, and no archive: {request.directory}")
     history = settings.history()
     word = word_of(history, settings.series()) if request.directory is None else Word()
-    with _chosen(settings, request, word) as chosen:
+    with staging_failures(settings.staging_parent), _chosen(settings, request, word) as chosen:
         rehearsal = Rehearsal(
             staging=settings.staging_parent,
             anchors=settings.trust_anchors,
@@ -111,7 +113,7 @@ def _chosen(settings: Settings, request: Request, word: Word) -> Iterator[Chosen
         private.mkdir(mode=0o700)
         begun, problem = time.monotonic(), None
         try:
-            stored.repository.extract(stored.archive.name, directory)
+            stored.extract(directory)
         except RepositoryError as error:
             problem = str(error)
         extraction = Extraction(stored.archive.name, directory, seconds_since(begun), problem, stored.archive)
@@ -130,7 +132,7 @@ def _picked(settings: Settings, request: Request) -> Stored:
 def _before(settings: Settings, stored: Stored, private: Path, word: Word) -> Predecessors:
     """Find the good archive before this one, in the same repository; one that cannot be read is a reason."""
     try:
-        inventory = stored.repository.inventory()
+        inventory = recognised(stored.repository.inventory(), settings.history())
     except RepositoryError as error:
         return Predecessors(reasons=(str(error),))
     older = tuple(archive for archive in inventory.archives if archive.time < stored.archive.time)

@@ -14,7 +14,8 @@ from typing import IO, cast
 
 from borg_vault_plugin import process
 from borg_vault_plugin.chain.source import NotCheckedError
-from borg_vault_plugin.clients import Clients, installed_clients
+from borg_vault_plugin.clients import Call, Clients, clients_inside, installed_clients
+from borg_vault_plugin.container import Container
 from borg_vault_plugin.database import Connection, Source, answering
 from borg_vault_plugin.errors import SourceError
 from borg_vault_plugin.session import BEGIN, open_session
@@ -62,25 +63,40 @@ class Target:
             connection.execute(BEGIN)
             yield connection
 
-    def run(self, program: str, *arguments: str, connected: bool = True) -> process.Finished:
+    def run(
+        self,
+        program: str,
+        *arguments: str,
+        connected: bool = True,
+        listing: Path | None = None,
+        dump: Path | None = None,
+    ) -> process.Finished:
         """Run one of PostgreSQL's programs to its end, on the new database or on files alone.
 
+        `dump` is what it reads, `listing` names the entries that it takes of that.
         Raises NotCheckedError when it does not finish in time or cannot be started.
         """
         seconds = self.server.timeout.total_seconds()
         try:
-            return process.run(self._command(program, arguments, connected=connected), env=self._env, timeout=seconds)
+            return self._call(program, arguments, connected=connected, listing=listing, dump=dump).run(timeout=seconds)
         except (OSError, process.TimeoutExpired) as error:
             raise NotCheckedError(f"{program} {self.clients.version}: {error}") from error
 
     @contextlib.contextmanager
-    def output(self, program: str, *arguments: str, connected: bool = True) -> Iterator[IO[bytes]]:
+    def output(
+        self,
+        program: str,
+        *arguments: str,
+        connected: bool = True,
+        listing: Path | None = None,
+        dump: Path | None = None,
+    ) -> Iterator[IO[bytes]]:
         """Run one of PostgreSQL's programs and give its output, to be read to its end. Raises SourceError."""
-        command = self._command(program, arguments, connected=connected)
+        call = self._call(program, arguments, connected=connected, listing=listing, dump=dump)
         # Its messages go to a file: two pipes read one after the other can hang.
         with (
             tempfile.TemporaryFile(dir=self.private) as messages,
-            process.child(command, env=self._env, stderr=messages) as running,
+            call.child(stderr=messages) as running,
             _ended_after(self.server.timeout.total_seconds(), running),
         ):
             yield cast(IO[bytes], running.stdout)
@@ -90,13 +106,13 @@ class Target:
                 said = process.reason(messages.read())
                 raise SourceError(f"{program} {self.clients.version} failed ({process.ending(returncode)}): {said}")
 
-    @property
-    def _env(self) -> dict[str, str]:
-        return process.plain_environment(self._password)
-
-    def _command(self, program: str, arguments: tuple[str, ...], *, connected: bool) -> list[str]:
-        connecting = [f"--dbname={self.database.conninfo}", "--no-password"] if connected else []
-        return [str(self.clients.program(program)), *connecting, *arguments]
+    def _call(
+        self, program: str, arguments: tuple[str, ...], *, connected: bool, listing: Path | None, dump: Path | None
+    ) -> Call:
+        source = self.database if connected else None
+        return self.clients.call(
+            program, *arguments, source=source, passwords=self._password, listing=listing, dump=dump
+        )
 
 
 def target_on(server: Source, name: str, clients: Clients, private: Path, *, own: bool) -> Target:
@@ -104,9 +120,9 @@ def target_on(server: Source, name: str, clients: Clients, private: Path, *, own
     return Target(server, name, clients, private, own, server.write_password_file(private / "pgpass"))
 
 
-def exact_clients(major: int, *, needs_tls: bool = False) -> Clients:
+def exact_clients(major: int, *, needs_tls: bool = False, container: Container | None = None) -> Clients:
     """Find the client programs of exactly this major version: what is newer never restores. Raises NotCheckedError."""
-    found = installed_clients()
+    found = [clients_inside(container)] if container else installed_clients()
     fitting = [clients for clients in found if clients.major == major and (clients.tls or not needs_tls)]
     if not fitting:
         listing = "; ".join(str(clients) for clients in found) or "none at all"

@@ -6,6 +6,7 @@ Only what that script reads is in it. Every file is what the archive's manifest 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from borg_vault_plugin.config import Settings
 from borg_vault_plugin.errors import PreflightError
 from borg_vault_plugin.lookup import EXTRACTED, Stored, find_archive
 from borg_vault_plugin.progress import Progress, unseen
-from borg_vault_plugin.recovery.decisions import warn_of
+from borg_vault_plugin.recovery.decisions import refuse_without_dump, warn_of
 from borg_vault_plugin.report import NOT_CHECKED_EXIT_CODE, SUSPECT_EXIT_CODE, Finding, Origin
 from borg_vault_plugin.scratch import scratch_directory
 from borg_vault_plugin.sealed_set import SealedSet, difference, measured, open_set
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 # What the script notes of an installation and we do not know; an archive that came from a tarball still has it.
 OF_THE_INSTALLATION = ("compose_project", "agledger_version", "agledger_image_pin")
+# What names, versions and digests are made of, and no shell acts on: whatever reads the file may be one.
+PLAIN = re.compile(r"[A-Za-z0-9 ._:/@+-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,8 @@ def hand_back(
 ) -> HandedBack:
     """Write an archive, named or `latest`, as a tarball; whatever is not as its manifest says is not written.
 
-    Raises UsageError when there is no such archive or such a file already, PreflightError without room,
-    RepositoryError, SourceError when what is in the archive is no dump.
+    Raises UsageError when there is no such archive, no dump in it, or such a file already, PreflightError without
+    room, RepositoryError, SourceError when what is in the archive is no dump.
     """
     refuse_existing(file)
     stored = find_archive(settings, target, repositories)
@@ -82,16 +85,17 @@ def hand_back(
 
 def _extracted(stored: Stored, directory: Path) -> SealedSet:
     """Extract the manifest and, of the files, those that the script reads. Raises NotCheckedError."""
-    name, repository = stored.archive.name, stored.repository
-    repository.extract(name, directory, [MANIFEST])
+    name = stored.archive.name
+    stored.extract(directory, [MANIFEST])
     sealed = open_set(directory)
     if stored.archive.described.get("manifest") not in (None, f"sha256:{sealed.manifest_sha256}"):
         raise NotCheckedError("the manifest is not the one that the archive's comment names")
+    refuse_without_dump(name, sealed)
     if DUMP not in sealed.files:
         raise NotCheckedError(f"{MANIFEST} lists no {DUMP}")
     paths = _wanted(sealed)
     preflight.check_space(directory, _size(sealed), f"{name}, extracted")
-    repository.extract(name, directory, paths)
+    stored.extract(directory, paths)
     return sealed
 
 
@@ -127,7 +131,8 @@ def _metadata(sealed: SealedSet) -> dict[str, str]:
         "database_token": told.get("database_token") or _token(sealed),
         "wal_lsn": told.get("wal_lsn") or snapshot.wal_lsn or "",
     }
-    return facts | {name: told.get(name, "") for name in OF_THE_INSTALLATION}
+    facts |= {name: told.get(name, "") for name in OF_THE_INSTALLATION}
+    return {name: value if PLAIN.fullmatch(value) else "" for name, value in facts.items()}
 
 
 def _token(sealed: SealedSet) -> str:

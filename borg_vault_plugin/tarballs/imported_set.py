@@ -233,7 +233,7 @@ def _exported(
 
 def _manager(hook: TarballHook) -> pluggy.PluginManager:
     """Keep of the built-in hooks those that read a database like any other, and add the tarball's."""
-    manager = plugins.load_plugins(())
+    manager = plugins.load_plugins(Settings())
     for name, _plugin in manager.list_name_plugin():
         if name not in KEPT_HOOKS:
             manager.unregister(name=name)

@@ -124,7 +124,7 @@ class Intake:
             if not chosen:
                 return None
             with watch.phase("store"):
-                stored = deliver(self.run, chosen, staged)
+                stored, _ = deliver(self.run, chosen, staged)
             remember(self.run, staged, stored)
             self._note(staged, stored, tarball)
         return staged.manifest.report(watch.total(), (*stored, *taken, *self.failed))

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from borg_vault_plugin.chain.codes import Code
 from borg_vault_plugin.chain.entries import shown
 from borg_vault_plugin.clients import Clients
 from borg_vault_plugin.errors import SourceError
@@ -20,7 +21,6 @@ from borg_vault_plugin.registry import COLUMNS
 from borg_vault_plugin.report import Finding
 from borg_vault_plugin.tarballs.dump_properties import print_dump
 
-DIFFERS = "TARBALL_REGISTRY_DIFFERS"
 REGISTRY = "vault-public-keys.csv"
 TIMES = ("activated_at", "retired_at")
 ENDING = ("status", "retired_at")
@@ -77,7 +77,7 @@ def _changed(key_id: str, exported: Row, dumped: Row, time: datetime) -> Iterato
 
 
 def _finding(key_id: str, detail: str) -> Finding:
-    return Finding(DIFFERS, f"{REGISTRY}, key {shown(key_id)}", detail)
+    return Finding(Code.TARBALL_REGISTRY_DIFFERS, f"{REGISTRY}, key {shown(key_id)}", detail)
 
 
 def _is_later(row: Row | None, column: str, time: datetime) -> bool:

@@ -1,0 +1,123 @@
+"""The harness that breaks whole runs on purpose: it repeats itself, its checks notice, and its table counts."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from faults.checks import betrayed, is_whole, lost, plain_names
+from faults.injections import CELLS, INJECTIONS
+from faults.play import Result
+from faults.schedule import Case, schedule
+from faults.table import Report, line, lines, write
+from fix_repository import PlainRepository
+
+pytest_plugins = ("fix_server",)
+
+RESULTS = Path(__file__).with_name("faults") / "results" / "faults.json"
+README = Path(__file__).parents[1] / "README.md"
+NAMES = [f"prod-2026-05-2{day}T01:33:27Z" for day in range(1, 6)]
+
+
+def test_a_seed_gives_the_same_runs_however_many_are_asked_for() -> None:
+    assert schedule(5, 40, CELLS) == schedule(5, 300, CELLS)[:40]
+    assert schedule(5, 40, CELLS) != schedule(6, 40, CELLS)
+    assert [case.dice().random() for case in schedule(5, 9, CELLS)] == [
+        case.dice().random() for case in schedule(5, 9, CELLS)
+    ]
+
+
+def test_every_fault_comes_before_any_comes_twice_and_every_pair_has_its_turn() -> None:
+    cases = schedule(1, 300, CELLS)
+    assert {case.fault for case in cases[: len(INJECTIONS)]} == set(INJECTIONS)
+    assert {(case.command, case.fault) for case in cases} == {
+        (command, fault) for fault, commands in CELLS.items() for command in commands
+    }
+    assert all(0 <= case.place < 1 for case in cases)
+
+
+@pytest.mark.parametrize(
+    ("command", "now", "expected"),
+    [
+        ("drill", NAMES[1:3], NAMES[:1]),
+        ("stage", NAMES[:3], []),
+        ("create", NAMES[1:4], []),
+        ("create", NAMES[2:4], []),
+        ("create", NAMES[3:4], [NAMES[2]]),
+        ("create", NAMES[1:3], [NAMES[0]]),
+        ("prune", NAMES[2:3], []),
+        ("prune", NAMES[:2], [NAMES[2]]),
+    ],
+    ids=["drill-prunes-nothing", "nothing-gone", "oldest", "two-oldest", "one-of-the-newest", "nothing-stored", "prune",
+         "newest-pruned"],
+)  # fmt: skip
+def test_an_archive_is_lost_unless_retention_may_take_it(command: str, now: list[str], expected: list[str]) -> None:
+    assert lost(command, NAMES[:3], now) == expected
+
+
+def test_an_archive_that_disappears_is_noticed(repository: PlainRepository) -> None:
+    repository.add(*NAMES[:2])
+    before = plain_names(repository)
+    repository.borg("delete", f"::{NAMES[0]}")
+    assert lost("drill", before, plain_names(repository)) == [NAMES[0]]
+
+
+@pytest.mark.parametrize("bend", ["nothing", "content", "one file more", "a file is missing", "segment"])
+def test_an_archive_that_is_not_whole_is_noticed(bend: str, repository: PlainRepository, tmp_path: Path) -> None:
+    directory = tmp_path / "set"
+    directory.mkdir()
+    (directory / "SHA256SUMS").write_text(
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  db.dump\n", "utf-8"
+    )
+    (directory / "db.dump").write_text("abd" if bend == "content" else "abc", "utf-8")
+    if bend == "one file more":
+        (directory / "more").touch()
+    if bend == "a file is missing":
+        (directory / "db.dump").unlink()
+    repository.borg("create", f"::{NAMES[0]}", *(path.name for path in directory.iterdir()), cwd=directory)
+    if bend == "segment":
+        max((repository.path / "data").glob("*/*"), key=lambda path: path.stat().st_size).unlink()
+    assert is_whole(repository, NAMES[0], tmp_path / "extracted") == (bend == "nothing")
+
+
+def test_a_secret_in_a_file_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "history.ndjson").write_text("so it was swordfish, then", "utf-8")
+    (tmp_path / "clean").write_text("nothing", "utf-8")
+    assert list(betrayed(["swordfish"], tmp_path.iterdir())) == ["history.ndjson"]
+
+
+def result(number: int, *, survived: bool = True, lost: tuple[str, ...] = ()) -> Result:
+    case = Case(number, 7, "create", "SIGKILL to borg", "boundary", 0.5)
+    return Result(case, "at line 3", "killed", (5,), (0,), 2.5, () if survived else ("a process is left",), lost)
+
+
+def test_the_table_counts_and_a_failed_run_says_how_to_repeat_it(tmp_path: Path) -> None:
+    too_late = Result(Case(4, 7, "drill", "clock jumps", "random", 0.1), "", None, (), (), 0.0, reason="no libfaketime")
+    results = (result(1), result(2, survived=False), result(3, lost=(NAMES[0],)), too_late)
+    report = Report(7, {"borg": "1.4.5"}, 60.0, results)
+    rows = list(lines(report))
+    assert "| SIGKILL to borg | 3 / 1 / 1 |  |  |  |  | 3 / 1 / 1 |" in rows
+    assert "| clock jumps |  |  |  |  | 0 / 0 / 0 | 0 / 0 / 0 |" in rows
+    assert rows[-1] == "| **all** | 3 / 1 / 1 |  |  |  | 0 / 0 / 0 | 3 / 1 / 1 |"
+    assert "make test-faults SEED=7 ONLY=2" in line(results[1])
+    assert "a process is left" in line(results[1])
+    assert f"lost: {NAMES[0]}" in line(results[2])
+    write(report, tmp_path)
+    document = json.loads((tmp_path / "faults.json").read_text("utf-8"))
+    counts = {"runs": 4, "injected": 3, "survived": 1, "lost": 1}
+    assert {name: document[name] for name in counts} == counts
+    assert document["faults"][0]["exit_codes"] == [5]
+    assert "4 runs, 3 injected, 1 survived, 1 lost." in (tmp_path / "faults.md").read_text("utf-8")
+
+
+def test_the_readme_gives_the_totals_of_the_results_and_nothing_was_lost() -> None:
+    document = json.loads(RESULTS.read_text("utf-8"))
+    told = re.search(
+        r"\*\*(\d+) runs, (\d+) injected, (\d+) survived, (\d+) lost\*\*", README.read_text("utf-8").replace("\n", " ")
+    )
+    assert told is not None
+    assert tuple(map(int, told.groups())) == tuple(document[name] for name in ("runs", "injected", "survived", "lost"))
+    assert document["lost"] == 0
+    assert document["survived"] == document["injected"]
