@@ -17,6 +17,7 @@ from borg_vault_plugin.errors import RepositoryError, UsageError
 from borg_vault_plugin.predecessor import newest_good
 from borg_vault_plugin.repositories import open_repositories
 from borg_vault_plugin.scratch import scratch_directory
+from borg_vault_plugin.staging import staging_failures
 
 LATEST = "latest"
 EXTRACTED = "@extracted"  # no label: another Server's staging is elsewhere
@@ -101,7 +102,7 @@ def scratch_place(settings: Settings, stored: Stored) -> Iterator[Path]:
     place = settings.staging_parent / EXTRACTED
     preflight.check_space(place, stored.size(), f"{stored.archive.name}, extracted")
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with scratch_directory(place) as directory:
+    with staging_failures(place), scratch_directory(place) as directory:
         yield directory
 
 

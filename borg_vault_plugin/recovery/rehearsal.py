@@ -28,7 +28,6 @@ from borg_vault_plugin.recovery.drill_evidence import drill_evidence
 from borg_vault_plugin.recovery.drill_report import Drill, DrillVerdict
 from borg_vault_plugin.report import as_json
 from borg_vault_plugin.sealed_set import open_set
-from borg_vault_plugin.staging import staging_failures
 from borg_vault_plugin.stopwatch import seconds_since
 
 Pick = Literal["latest", "oldest", "random"]
@@ -65,7 +64,7 @@ def rehearse(settings: Settings, request: Request, progress: Progress = unseen) 
         raise UsageError(f"--from takes a directory with an extracted set, and no archive: {request.directory}")
     history = settings.history()
     word = word_of(history, settings.series()) if request.directory is None else Word()
-    with staging_failures(settings.staging_parent), _chosen(settings, request, word) as chosen:
+    with _chosen(settings, request, word) as chosen:
         rehearsal = Rehearsal(
             staging=settings.staging_parent,
             anchors=settings.trust_anchors,

@@ -52,7 +52,6 @@ from borg_vault_plugin.recovery.target import Target, target_on
 from borg_vault_plugin.scratch import scratch_directory
 from borg_vault_plugin.sealed_set import SealedSet, open_set
 from borg_vault_plugin.session import open_session
-from borg_vault_plugin.staging import staging_failures
 from borg_vault_plugin.text import size
 
 __all__ = ["Confirm", "Request", "Restored", "restore"]
@@ -104,7 +103,6 @@ def restore(settings: Settings, request: Request, confirm: Confirm, progress: Pr
             settings.history().append()  # a swap that cannot be recorded would be taken for tampering next night
         work = Work(decide(settings, request), Minutes(), progress)
         _tell_server(work.case)
-        stack.enter_context(staging_failures(settings.staging_parent))
         directory = stack.enter_context(extracted(settings, work.case.stored))
         private = stack.enter_context(scratch_directory(directory.parent))
         sealed = _whole_set(work, directory)

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import queue
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
@@ -49,7 +49,7 @@ def played(nights: Nights, cases: list[Case], tell: Callable[[Result], None]) ->
     working = [context.Process(target=_work, args=(nights, place, jobs, done)) for place in places]
     for process in working:
         process.start()
-    heard, queued = Heard(_heard(done, working), tell), 0
+    heard, queued = Heard(done, working, tell), 0
     commands = sorted({case.command for case in cases}, key=list(COMMANDS).index)
     try:
         for command in commands:
@@ -74,7 +74,8 @@ def played(nights: Nights, cases: list[Case], tell: Callable[[Result], None]) ->
 class Heard:
     """What the workers have said so far."""
 
-    said: Iterator[Done]
+    said: Queue[Done]
+    working: Sequence[BaseProcess]
     tell: Callable[[Result], None]
     normal: dict[str, Normal] = field(default_factory=dict)
     results: list[Result] = field(default_factory=list)
@@ -83,7 +84,7 @@ class Heard:
     def until(self, enough: Callable[[], bool]) -> None:
         """Listen until there is enough."""
         while not enough():
-            match next(self.said):
+            match self._next():
                 case Result() as result:
                     self.results.append(result)
                     self.tell(result)
@@ -91,6 +92,15 @@ class Heard:
                     self.normal[command] = normal
                 case dict() as made_with:
                     self.made_with = made_with
+
+    def _next(self) -> Done:
+        """Give what a worker says next, unless one of them has died."""
+        while True:
+            try:
+                return self.said.get(timeout=LOOK_SECONDS)
+            except queue.Empty:
+                if not all(process.is_alive() for process in self.working):
+                    raise RuntimeError("a worker has died: see what it said above") from None
 
 
 def _left_out(jobs: Queue[Job | None]) -> int:
@@ -101,16 +111,6 @@ def _left_out(jobs: Queue[Job | None]) -> int:
             job = jobs.get(timeout=1)
             count += job is not None and job.case is not None
     return count
-
-
-def _heard(done: Queue[Done], working: Sequence[BaseProcess]) -> Iterator[Done]:
-    """Give what the workers say, until one of them has died."""
-    while True:
-        try:
-            yield done.get(timeout=LOOK_SECONDS)
-        except queue.Empty:
-            if not all(process.is_alive() for process in working):
-                raise RuntimeError("a worker has died: see what it said above") from None
 
 
 def _work(nights: Nights, place: Path, jobs: Queue[Job | None], done: Queue[Done]) -> None:
