@@ -47,7 +47,7 @@ BORG_PHASES = {
     "beginning to store": ["create"],
     "comparing": ["list", "--json-lines"],
     "renaming": ["rename"],
-    "looking at what was renamed": ["list", "--glob-archives="],
+    "looking at what was renamed": ["list", "--consider-checkpoints"],
     "planning to prune": ["prune", "--dry-run"],
     "compacting": ["compact"],
 }

@@ -143,6 +143,8 @@ def pause(gate: Gate, proxy: Proxy, repository: PlainRepository, start: StartRun
             gate.stage(SMALL_BYTES)
             return paused
         run = start("create", *words)
+        if phase == "looking at what was renamed":
+            run.child(*BORG_PHASES["renaming"])
         return stopped(run, run.child(*BORG_PHASES[phase]))
 
     return at

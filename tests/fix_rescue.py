@@ -1,4 +1,4 @@
-"""What the tests of restores may ask for: `nights` is made once, `rescue` is a test's own copy of it."""
+"""What the tests of restores may ask for: `three_nights` is made once, `rescue` is a test's own copy of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def nights(newest: Distribution, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nights]:
+def three_nights(newest: Distribution, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nights]:
     """Three nights of one database, on a server of their own: restores make roles there."""
     place = tmp_path_factory.mktemp("nights")
     repository = initialised(place / "repository", place / "plain-borg")
@@ -37,10 +37,10 @@ def nights(newest: Distribution, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture
 def rescue(
-    nights: Nights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_config: Callable[[str], Path]
+    three_nights: Nights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_config: Callable[[str], Path]
 ) -> Iterator[Rescue]:
     """A test's own repository, history and database; whatever is made of that is dropped afterwards."""
-    with rescued(nights, tmp_path, f"live-{next(numbers)}") as rescue:
+    with rescued(three_nights, tmp_path, f"live-{next(numbers)}") as rescue:
         write_config(CONFIG)
         announce(monkeypatch, rescue.vault, rescue.repository)
         yield rescue

@@ -16,14 +16,13 @@ BETWEEN_LOOKS = 0.003
 
 def descendants(ancestor: int) -> Iterator[int]:
     """List a process's children, their children, and so on."""
-    for listing in Path(f"/proc/{ancestor}/task").glob("*/children"):
-        try:
-            children = [int(word) for word in listing.read_text("ascii").split()]
-        except OSError:
-            continue
-        for child in children:
-            yield child
-            yield from descendants(child)
+    try:
+        listings = [listing.read_text("ascii") for listing in Path(f"/proc/{ancestor}/task").glob("*/children")]
+    except OSError:  # it ended
+        return
+    for child in (int(word) for listing in listings for word in listing.split()):
+        yield child
+        yield from descendants(child)
 
 
 class Seen:

@@ -123,7 +123,7 @@ def linked(staging: Path) -> None:
 )
 def test_an_archive_that_differs_is_not_confirmed(wrapped: Wrapped, bend: object, told: str) -> None:
     assert callable(bend)
-    wrapped.archive("whole")
+    wrapped.archive("as-it-was")  # may be of the same second: the name decides then
     bend(wrapped.staging)
     wrapped.archive("broken")
     wrapped.stage(wrapped.nights.second)

@@ -61,7 +61,7 @@ KINDS = (
         "Key registry",
         "Every key that something names is in the registry, and is of the algorithm that registry and signature say.",
         "vault_signing_keys",
-        (Code.CHAIN_SIGNATURE_MISSING_KEY, Code.CHAIN_ALG_MISMATCH, "REGISTRY_"),
+        (Code.CHAIN_SIGNATURE_MISSING_KEY, Code.CHAIN_ALG_MISMATCH, "REGISTRY_", Code.TARBALL_REGISTRY_DIFFERS),
     ),
     SIGNATURES,
     STATEMENTS,
