@@ -136,7 +136,7 @@ def _unreachable(patient: Patient, _patch: pytest.MonkeyPatch) -> None:
         (_no_descriptor, "descriptor 999 cannot be read", "Bad file descriptor"),
         (_no_repository, "is not a valid repository", "what is there is no Borg repository"),
         (_unencrypted, "repository default", "make an encrypted one with `borg-vault init`"),
-        (_unreachable, "cannot be listed: Connection", "look at the network, at ssh, and for borg on that host"),
+        (_unreachable, "Connection closed by remote host", "look at the network, at ssh, and for borg on that host"),
     ],
 )
 def test_a_repository_that_cannot_be_used_is_told_with_what_to_do(
