@@ -23,7 +23,7 @@ def bench() -> Iterator[str]:
         yield from wrapped(
             f"What a night costs with {results.entries:,} entries, beside what else could be done; in parentheses, how"
             f" many times the least that must be. `make bench` measures it, and [all of it]({BENCH / 'bench.md'}) says"
-            " on what."
+            f" on what; [a profile]({BENCH.parent / 'profile.md'}) says what holds the budgets that are not met."
         )
         yield ""
         yield from summary(results)
