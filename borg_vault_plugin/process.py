@@ -8,6 +8,8 @@ the thread that started it dies, without the Python code between fork and exec t
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import io
 import logging
 import os
 import re
@@ -20,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ PLAIN_VARIABLES = (
 Kept = Callable[[subprocess.Popen[bytes]], AbstractContextManager[object]]
 Feed = Callable[[IO[bytes]], None]
 GRACE_SECONDS = 10.0
+WIDE_BYTES = 1 << 20  # as much as Linux gives to everybody (pipe(7), pipe-max-size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +149,16 @@ def _write(feed: Feed, stream: IO[bytes]) -> None:
     except OSError:
         with contextlib.suppress(OSError):
             stream.close()
+
+
+def widened(stream: IO[bytes]) -> IO[bytes]:
+    """Give a child's output so that one read takes up to 1 MiB, and the child goes on writing meanwhile.
+
+    For output that is large: every read may have to wait for the other threads of this program.
+    """
+    with contextlib.suppress(OSError):  # the user's pipes may already have all that they are given
+        fcntl.fcntl(stream, fcntl.F_SETPIPE_SZ, WIDE_BYTES)
+    return cast(IO[bytes], cast(io.BufferedReader, stream).raw)
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

@@ -136,7 +136,7 @@ class Snapshot:
             call.child(stderr=messages, pass_fds=self.pass_fds) as running,
             self._kept(self._children, running),
         ):
-            yield cast(IO[bytes], running.stdout)
+            yield process.widened(cast(IO[bytes], running.stdout))
             returncode = running.wait()
             messages.seek(0)
             words = messages.read()
