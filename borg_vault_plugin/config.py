@@ -70,6 +70,7 @@ class Settings(Section):
     monitoring: Monitoring = Monitoring()
     allow: tuple[Allowed, ...] = Field((), description="files that look like private keys and may be stored")
     _assumed: bool = PrivateAttr(default=False)
+    _source: Source | None = PrivateAttr(default=None)
 
     @property
     def names_repositories(self) -> bool:
@@ -91,8 +92,13 @@ class Settings(Section):
         return History(self.state_directory / "history.ndjson")
 
     def source(self) -> Source:
-        """Say how to reach the database; raises ConfigError when nothing does."""
-        return replace(self._found_source(), timeout=self.database.timeout)
+        """Say how to reach the database; raises ConfigError when nothing does.
+
+        Asked for once: a container is looked for, and a command for the URL is run, no second time.
+        """
+        if self._source is None:
+            self._source = replace(self._found_source(), timeout=self.database.timeout)
+        return self._source
 
     def target(self, name: str) -> Source:
         """Say how to reach a server that archives can be restored to; raises ConfigError for an unknown name."""

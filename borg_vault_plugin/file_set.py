@@ -24,7 +24,6 @@ from borg_vault_plugin.monitoring.watch import watched
 from borg_vault_plugin.preflight import Estimate
 from borg_vault_plugin.progress import Progress, unseen
 from borg_vault_plugin.report import Attested, FilesBackup, Pruned, Stored
-from borg_vault_plugin.secret import SecretReference, reveal
 from borg_vault_plugin.sections import KeysSet, ProvisioningSet
 from borg_vault_plugin.split import refuse_together
 from borg_vault_plugin.staging import (
@@ -100,8 +99,7 @@ def _attest(settings: Settings, command: str, request: Request) -> Attested:
 
 
 def _provisioning(rule: ProvisioningSet) -> Files:
-    named = rule.path
-    directory = Path(reveal(named, "the provisioning directory")) if isinstance(named, SecretReference) else named
+    directory = rule.directory
     arguments: dict[str, object] = {"directory": directory}
     return Files("collect_provisioning", arguments, str(directory), size_below(directory), git_revision(directory))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -73,8 +73,7 @@ def check_source(source: Source, *, dumps: bool = True) -> Estimate:
             if dumps:
                 clients_for(source, connection.info.server_version // 10000)
             check_rights(connection)
-            estimate = estimate_of(connection)
-            return estimate if dumps else replace(estimate, dump=0)
+            return estimate_of(connection, dumps=dumps)
     except psycopg.Error as error:
         raise SourceError(f"database {source.address}: {explain(error)}") from error
 
@@ -117,13 +116,13 @@ def check_rights(connection: Connection) -> None:
         )
 
 
-def estimate_of(connection: Connection) -> Estimate:
+def estimate_of(connection: Connection, *, dumps: bool = True) -> Estimate:
     """Estimate from the sizes of tables or, when a migration holds one, from that of the whole database."""
     try:
         tables, chain = only_row(connection, TABLE_SIZES)
     except psycopg.errors.LockNotAvailable:
         tables, chain = only_row(connection, "SELECT pg_database_size(current_database()), 0")
-    return Estimate(int(tables * DUMP_FACTOR), int(chain * CHAIN_FACTOR))
+    return Estimate(int(tables * DUMP_FACTOR) if dumps else 0, int(chain * CHAIN_FACTOR))
 
 
 def _megabytes(count: int) -> str:

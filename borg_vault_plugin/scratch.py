@@ -42,14 +42,20 @@ def scratch_directory(place: Path) -> Iterator[Path]:
             _remove(directory)
 
 
-def _remove_abandoned(place: Path) -> None:
-    for path in place.glob(f"{PREFIX}*"):
+def abandoned(place: Path) -> Iterator[Path]:
+    """Give the scratch directories of ours in `place` whose processes are gone; each is locked while it is given."""
+    for path in sorted(place.glob(f"{PREFIX}*")):
         with contextlib.suppress(OSError):
             found = path.lstat()
             if found.st_uid == os.geteuid() and time.time() - found.st_mtime > SETTLED_SECONDS:
                 with _locked(path):
-                    logger.info("removing %s, which a run that was killed has left", path)
-                    _remove(path)
+                    yield path
+
+
+def _remove_abandoned(place: Path) -> None:
+    for path in abandoned(place):
+        logger.info("removing %s, which a run that was killed has left", path)
+        _remove(path)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from pydantic import (
 from borg_vault_plugin.archive import SETS, SetName
 from borg_vault_plugin.database import source_from_url
 from borg_vault_plugin.errors import ConfigError
-from borg_vault_plugin.secret import SecretReference
+from borg_vault_plugin.secret import SecretReference, reveal
 
 DURATION = re.compile(r"([0-9]+)\s*(s|m|h|d|w)")
 UNIT = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -164,6 +164,11 @@ class ProvisioningSet(SetRule):
         SecretReference(env="PROVISIONING_CONFIG_PATH"), description="their directory, or a reference to its name"
     )
     max_age: Duration = Field(timedelta(days=8), description="how old the last good archive may be")
+
+    @property
+    def directory(self) -> Path:
+        """Where the files are; raises ConfigError when a reference leads nowhere."""
+        return self.path if isinstance(self.path, Path) else Path(reveal(self.path, "the provisioning directory"))
 
 
 class KeysSet(SetRule):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 
-from borg_vault_plugin.archive import PARTIAL, SUFFIX, Series, comment
+from borg_vault_plugin.archive import PARTIAL, SUFFIX, Archive, Series, comment
 from borg_vault_plugin.borg import CHECKPOINT, Inventory, Repository, Storing
 from borg_vault_plugin.errors import RepositoryError
 from borg_vault_plugin.history import History, happened_now
@@ -23,13 +23,23 @@ from borg_vault_plugin.stopwatch import seconds_since
 logger = logging.getLogger(__name__)
 
 
+def leftovers(series: Series, inventory: Inventory) -> list[Archive]:
+    """Give what killed runs of this series left: archives without a final name, and Borg's checkpoints of them."""
+
+    def is_left(name: str) -> bool:
+        whole, partial, rest = name.partition(PARTIAL)
+        return bool(partial) and series.owns(whole) and (not rest or CHECKPOINT.fullmatch(rest) is not None)
+
+    return [archive for archive in inventory.archives if is_left(archive.name)]
+
+
 def sweep(repository: Repository, series: Series, inventory: Inventory, history: History) -> None:
     """Delete what killed runs left of this series; call it only under the run lock. Raises RepositoryError."""
-    leftovers = [archive for archive in inventory.archives if _is_leftover(series, archive.name)]
-    if not leftovers:
+    left = leftovers(series, inventory)
+    if not left:
         return
-    repository.delete([archive.name for archive in leftovers])
-    for archive in leftovers:
+    repository.delete([archive.name for archive in left])
+    for archive in left:
         logger.info("removed %s from %s, left by a run that was cut short", archive.name, repository.name)
         history.append(
             happened_now("swept", archive.name, inventory.repository_id, archive_id=archive.id, reason="cut short")
@@ -60,11 +70,6 @@ def store(
         return Stored(repository.name, "failed", seconds=seconds_since(begun), error=str(error)), None
     logger.info("stored %s in %s", name, repository.name)
     return stored, inventory
-
-
-def _is_leftover(series: Series, name: str) -> bool:
-    whole, partial, rest = name.partition(PARTIAL)
-    return bool(partial) and series.owns(whole) and (not rest or CHECKPOINT.fullmatch(rest) is not None)
 
 
 def _store_whole(

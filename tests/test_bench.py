@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 import pytest
-from bench import readme, tables
+from bench import tables
 from bench.__main__ import plan_of, write_all
 from bench.contenders import BORGMATIC, FLOOR, OURS, SCRIPT, phases_of_checks, phases_of_create
 from bench.figures import budgets, middle, nights, ratio, seconds
@@ -145,21 +145,6 @@ def test_results_are_read_as_they_were_written(results: Results, tmp_path: Path)
     assert not list(tmp_path.glob(".*.partial"))
 
 
-def test_the_numbers_in_a_text_are_written_between_its_markers(results: Results) -> None:
-    text = f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n"
-    written = readme.with_numbers(text, results)
-    assert written.startswith(f"before\n{readme.BEGIN}\n\n| a night |")
-    assert written.endswith(f"{readme.END}\nafter\n")
-    assert "old" not in written
-    assert readme.with_numbers(written, results) == written
-    assert readme.numbers_in(written) == "\n" + "\n".join(tables.summary(results)) + "\n\n"
-
-
-def test_a_text_without_markers_is_refused(results: Results) -> None:
-    with pytest.raises(ValueError, match="needs a line <!-- numbers of make bench -->"):
-        readme.with_numbers("nothing", results)
-
-
 def test_the_sizes_go_in_steps_up_to_the_largest() -> None:
     assert sizes_up_to(100_000) == (10_000, 30_000, 100_000)
     assert sizes_up_to(500_000) == (10_000, 30_000, 100_000, 300_000, 500_000)
@@ -219,7 +204,7 @@ def test_a_whole_run_on_a_very_small_vault_measures_every_contender(tmp_path: Pa
 def test_the_program_is_run_as_a_module() -> None:
     done = subprocess.run(
         [sys.executable, "-c", "import bench.__main__"],
-        env=plain_environment({"PYTHONPATH": str(Path(readme.__file__).parents[1])}),
+        env=plain_environment({"PYTHONPATH": str(Path(tables.__file__).parents[1])}),
         capture_output=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -13,6 +13,10 @@ from fix_cli import RunCli, RunCommand
 from fix_repository import PASSPHRASE, PlainRepository
 from fix_vault import Vault
 
+from borg_vault_plugin.config import Settings
+from borg_vault_plugin.secret import SecretReference
+from borg_vault_plugin.sections import DatabaseSettings
+
 pytest_plugins = ("fix_server",)
 
 WriteConfig = Callable[[str], Path]
@@ -212,3 +216,16 @@ def test_a_repository_that_is_not_configured_is_named(
     monkeypatch.setenv("SERVER_URL", "postgresql:///app")
     write_config(FULL)
     assert "the configuration has nas, disk" in run_cli("list", "-r", "tape", exit_code=3).stderr
+
+
+def test_the_database_is_asked_for_once(tmp_path: Path) -> None:
+    """A command that gives the URL is run no second time in one run: it may ask for a password store."""
+    asked = tmp_path / "asked"
+    script = tmp_path / "url"
+    script.write_text(f"#!/bin/sh\necho >>{asked}\necho postgresql://reader@db.example/prod\n", "utf-8")
+    script.chmod(0o700)
+    settings = Settings(database=DatabaseSettings(url=SecretReference(command=str(script))))
+    assert settings.series().label == "prod"
+    assert settings.source() == settings.source()
+    assert settings.source().timeout == settings.database.timeout
+    assert asked.read_text("utf-8") == "\n"

@@ -194,8 +194,9 @@ def test_a_repository_without_room_is_told_with_numbers(patient: Patient, mount_
     assert re.search(r"needs about \d+ MB, but \d+ MB are free$", full.detail)
 
 
-def test_an_archive_of_a_run_that_was_cut_short_is_told(patient: Patient) -> None:
-    name = "prod-2026-05-01T00:00:00Z.partial"
+@pytest.mark.parametrize("ending", [".partial", ".partial.checkpoint", ".partial.checkpoint.1"])
+def test_an_archive_of_a_run_that_was_cut_short_is_told(patient: Patient, ending: str) -> None:
+    name = f"prod-2026-05-01T00:00:00Z{ending}"
     patient.repository.add(name)
     assert patient.warnings()["leftovers"] == f"{name}: of a run that was cut short: nothing: the next run removes it"
 

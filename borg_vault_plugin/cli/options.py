@@ -106,3 +106,9 @@ def print_lines(lines: Iterable[str]) -> None:
 def complain(message: str) -> None:
     """Print one line of a warning or an error."""
     print(f"borg-vault: {visible(message)}", file=sys.stderr)
+
+
+def tell_unchecked(reasons: Iterable[str]) -> None:
+    """Print why something was not checked, a line for each reason."""
+    for reason in reasons:
+        complain(f"not checked: {reason}")

@@ -10,7 +10,16 @@ import typer
 
 from borg_vault_plugin import acceptance, chain_dump, narration, text
 from borg_vault_plugin import verify as verification
-from borg_vault_plugin.cli.options import EraChoice, Json, Reason, app, complain, exit_codes, print_lines, settings_of
+from borg_vault_plugin.cli.options import (
+    EraChoice,
+    Json,
+    Reason,
+    app,
+    exit_codes,
+    print_lines,
+    settings_of,
+    tell_unchecked,
+)
 from borg_vault_plugin.lookup import LATEST, find_archive
 from borg_vault_plugin.monitoring.watch import refresh
 from borg_vault_plugin.report import as_json
@@ -52,8 +61,7 @@ def verify(
         refresh(settings)
     lines = text.verified_lines(outcome.report)
     print_lines([as_json(outcome.report)] if as_document else [next(lines)] if quiet else lines)
-    for reason in outcome.reasons:
-        complain(f"not checked: {reason}")
+    tell_unchecked(outcome.reasons)
     raise typer.Exit(outcome.report.exit_code)
 
 

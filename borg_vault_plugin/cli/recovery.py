@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from borg_vault_plugin import narration
-from borg_vault_plugin.cli.options import Json, app, complain, exit_codes, print_lines, settings_of
+from borg_vault_plugin.cli.options import Json, app, exit_codes, print_lines, settings_of, tell_unchecked
 from borg_vault_plugin.errors import UsageError
 from borg_vault_plugin.lookup import LATEST
 from borg_vault_plugin.recovery import excerpt, recovery_text
@@ -72,8 +72,7 @@ def _write(context: typer.Context, archive: str, only: tuple[PartChoice, Path], 
     with narration.muted(mute=as_document):
         written = excerpt.write_excerpt(settings_of(context), archive, part.value, directory)
     print_lines([as_json(written)] if as_document else recovery_text.excerpt_lines(written))
-    for reason in written.reasons:
-        complain(f"not checked: {reason}")
+    tell_unchecked(written.reasons)
     raise typer.Exit(written.exit_code)
 
 

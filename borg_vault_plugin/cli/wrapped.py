@@ -11,7 +11,7 @@ from borg_vault_plugin import confirm as confirmation
 from borg_vault_plugin import narration, prune_guard, text
 from borg_vault_plugin.borg import pruning
 from borg_vault_plugin.borgmatic import borgmatic_pruning
-from borg_vault_plugin.cli.options import Json, app, complain, exit_codes, print_lines, settings_of
+from borg_vault_plugin.cli.options import Json, app, complain, exit_codes, print_lines, settings_of, tell_unchecked
 from borg_vault_plugin.errors import UsageError
 from borg_vault_plugin.monitoring.watch import refresh
 from borg_vault_plugin.report import as_json
@@ -39,8 +39,7 @@ def confirm(
         if done.repository_id is not None:
             refresh(settings, {done.repository: done.repository_id})
     print_lines([as_json(done)] if as_document else text.confirmed_lines(done))
-    for reason in done.reasons:
-        complain(f"not checked: {reason}")
+    tell_unchecked(done.reasons)
     raise typer.Exit(done.exit_code)
 
 

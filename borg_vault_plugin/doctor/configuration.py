@@ -16,7 +16,7 @@ from borg_vault_plugin.database import source_from_environment
 from borg_vault_plugin.doctor.checks import Check, found, ok, refused
 from borg_vault_plugin.errors import ConfigError, Error, SourceError
 from borg_vault_plugin.file_tree import files_below
-from borg_vault_plugin.secret import SecretReference, refuse_if_others_may_write, reveal
+from borg_vault_plugin.secret import SecretReference, refuse_if_others_may_write
 from borg_vault_plugin.sections import DUMP_PLUGIN, Section
 from borg_vault_plugin.split import refuse_together
 from borg_vault_plugin.wording import plural
@@ -124,8 +124,7 @@ def provisioning(settings: Settings) -> Iterator[Check]:
     rule = settings.sets.provisioning
     if rule is None:
         return
-    named = rule.path
-    directory = Path(reveal(named, "the provisioning directory")) if isinstance(named, SecretReference) else named
+    directory = rule.directory
     try:
         count = sum(1 for _ in files_below(directory))
     except SourceError as error:

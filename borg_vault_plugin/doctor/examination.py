@@ -132,8 +132,7 @@ def _ask(asked: Source, known: Known, *, dumps: bool) -> None:
     def ask() -> Iterator[Check]:
         with source.prepared_session(asked) as connection:
             known.major = connection.info.server_version // 10000
-            estimate = preflight.estimate_of(connection)
-            known.estimate = estimate if dumps else replace(estimate, dump=0)
+            known.estimate = preflight.estimate_of(connection, dumps=dumps)
         yield from ()
 
     probed("estimate", asked.address, ask)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pwd
 import shutil
 import stat
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +20,7 @@ from borg_vault_plugin.doctor.checks import Check, found, not_checked, ok, refus
 from borg_vault_plugin.errors import PreflightError
 from borg_vault_plugin.preflight import Estimate, check_space
 from borg_vault_plugin.recovery.ground import FLOOR_BYTES, GROWTH, find_distribution
-from borg_vault_plugin.scratch import PREFIX, SETTLED_SECONDS
+from borg_vault_plugin.scratch import abandoned
 
 LEAST_STATE_BYTES = 1 << 20
 NAMELESS, NAME_IT = "this user number has no name", "add it to /etc/passwd (of the image, in a container)"
@@ -132,7 +130,7 @@ def leftovers(settings: Settings, series: Series) -> Iterator[Check]:
         if running(settings, one) is None:
             left += sorted((settings.staging_parent / one.prefix).glob("run-*"))
     for place in {settings.staging_parent, *settings.staging_parent.glob("@*"), Path(tempfile.gettempdir())}:
-        left += [path for path in sorted(place.glob(f"{PREFIX}*")) if _is_abandoned(path)]
+        left += abandoned(place)
     if left:
         more = f" and {len(left) - SHOWN_LEFTOVERS} more" if len(left) > SHOWN_LEFTOVERS else ""
         said = f"{', '.join(map(str, left[:SHOWN_LEFTOVERS]))}{more}: left by a run that was killed"
@@ -171,24 +169,6 @@ def _name_of_user() -> str | None:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         return None
-
-
-def _is_abandoned(path: Path) -> bool:
-    """Whether a scratch directory of ours is held by no process (scratch.py)."""
-    try:
-        status = path.lstat()
-        if status.st_uid != os.geteuid() or time.time() - status.st_mtime < SETTLED_SECONDS:
-            return False
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
 
 
 def _megabytes(count: int) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from borg_vault_plugin.archive import PARTIAL, Series, SetName
+from borg_vault_plugin import store
+from borg_vault_plugin.archive import SetName
 from borg_vault_plugin.borg import (
     Holder,
     Inventory,
@@ -119,9 +120,9 @@ def leftovers(settings: Settings, name: str, inventory: Inventory | str) -> Iter
     if isinstance(inventory, str):
         return
     for series in map(settings.series, _sets_in(settings, name)):
-        partial = [one.name for one in inventory.archives if _is_partial(series, one.name)]
-        if partial and running(settings, series) is None:
-            said = f"{', '.join(partial)}: of a run that was cut short"
+        left = [one.name for one in store.leftovers(series, inventory)]
+        if left and running(settings, series) is None:
+            said = f"{', '.join(left)}: of a run that was cut short"
             yield found("leftovers.found", name, said, "nothing: the next run removes it")
 
 
@@ -176,7 +177,3 @@ def _sets_in(settings: Settings, name: str) -> tuple[SetName, ...]:
     keys = settings.sets.keys
     stored = (one for one in backed_up(settings) if one != "keys" or (keys is not None and keys.attest is None))
     return tuple(one for one in stored if name in settings.repository_names(one))
-
-
-def _is_partial(series: Series, name: str) -> bool:
-    return name.endswith(PARTIAL) and series.owns(name.removesuffix(PARTIAL))

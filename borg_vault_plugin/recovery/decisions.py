@@ -19,7 +19,7 @@ from borg_vault_plugin.database import Connection, explain
 from borg_vault_plugin.errors import PreflightError, RefusedError, RepositoryError, SourceError, UsageError
 from borg_vault_plugin.lookup import EXTRACTED, LATEST, Stored, find_archive
 from borg_vault_plugin.manifest import Manifest
-from borg_vault_plugin.recovery.demands import demand, forbidden, lacking
+from borg_vault_plugin.recovery.demands import refuse_unable
 from borg_vault_plugin.recovery.destination import (
     Destination,
     checked_name,
@@ -121,14 +121,10 @@ def decide_about_set(case: Case, target: Target, sealed: SealedSet) -> None:
 
     Raises PreflightError, SourceError.
     """
-    survey = sealed.manifest.survey
     try:
         definitions = archived_definitions(sealed, target)
         with target.on_server() as server:
-            refused = list(forbidden(server, survey, definitions))
-            if refused:
-                raise PreflightError(f"role {server.info.user} of {case.server} may not {'; '.join(refused)}")
-            demand(lacking(server, survey, definitions))
+            refuse_unable(server, sealed.manifest.survey, definitions, case.server)
     except psycopg.Error as error:
         raise SourceError(f"database {target.server.address}: {explain(error)}") from error
     except NotCheckedError as error:

@@ -40,12 +40,17 @@ def decide(sealed: SealedSet, target: Target) -> None:
             _refuse_other_major(server, target)
             if server.execute("SELECT FROM pg_database WHERE datname = %s", [target.name]).fetchone() is not None:
                 raise PreflightError(f"database {target.name} exists on that server: name one that does not")
-            refused = list(forbidden(server, survey, definitions))
-            if refused:
-                raise PreflightError(f"role {server.info.user} of {target.server.address} may not {'; '.join(refused)}")
-            demand(lacking(server, survey, definitions))
+            refuse_unable(server, survey, definitions, target.server.address)
     except psycopg.Error as error:
         raise SourceError(f"database {target.server.address}: {explain(error)}") from error
+
+
+def refuse_unable(server: Connection, survey: Survey, definitions: Definitions, place: str) -> None:
+    """Raise PreflightError for what our role may not do there, NotCheckedError for what the server lacks."""
+    refused = list(forbidden(server, survey, definitions))
+    if refused:
+        raise PreflightError(f"role {server.info.user} of {place} may not {'; '.join(refused)}")
+    demand(lacking(server, survey, definitions))
 
 
 def demand(missing: Iterable[str]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from borg_vault_plugin.chain.ranges import processors
 from borg_vault_plugin.chain.source import NotCheckedError, open_regular
 from borg_vault_plugin.database import Connection, explain
 from borg_vault_plugin.errors import SourceError
@@ -131,7 +131,7 @@ def restore_dump(target: Target, dump: Path, *, jobs: int | None = None) -> tupl
 
     Raises SourceError with its first error, NotCheckedError when that says that the server lacks something.
     """
-    processes = jobs or len(os.sched_getaffinity(0))
+    processes = jobs or processors()
     # Several processes read a file; into a container the dump comes as a stream.
     parallel = [] if target.clients.container else [f"--jobs={processes}"]
     done = target.run("pg_restore", "--exit-on-error", *parallel, dump=dump)

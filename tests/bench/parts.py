@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from bench.measuring import Cost, measured
 from bench.results import Part, Sample, stored_bytes
 from bench.vaults import Source
 from bench.verifying import Verified
+from borg_vault_plugin.chain.ranges import processors
 from borg_vault_plugin.process import plain_environment
 from borg_vault_plugin.sample import SampleVault
 from borg_vault_plugin.sample.plan import Onto
@@ -264,8 +264,3 @@ def sample(
         jobs=jobs,
         verified=verified,
     )
-
-
-def processors() -> int:
-    """Give how many processors there are for us."""
-    return len(os.sched_getaffinity(0))
