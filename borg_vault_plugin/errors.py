@@ -74,7 +74,7 @@ def smallest_exit_code(codes: Iterable[int]) -> int:
 # The contract with scripts. 75 is never used: borgmatic takes it for success.
 EXIT_CODES = {
     0: "ok",
-    1: "a bug, with a traceback",
+    1: "a bug, with a traceback; or standard output could not be written",
     2: "usage: the command line is wrong",
     3: "configuration: something is missing, contradictory or not trustworthy",
     4: "the source or a hook failed",

@@ -13,7 +13,7 @@ import typer
 
 from borg_vault_plugin.cli import backups, drills, itself, proofs, recovery, tarballs, upkeep, wrapped
 from borg_vault_plugin.cli.itself import config_app
-from borg_vault_plugin.cli.options import app, complain
+from borg_vault_plugin.cli.options import app, complain, print_lines, unprinted
 from borg_vault_plugin.cli.panels import arrange
 from borg_vault_plugin.errors import Error
 from borg_vault_plugin.redaction import SHORTEST_SHOWN, redacted
@@ -48,6 +48,7 @@ class Terminated(BaseException):
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the program: an Error becomes one line on stderr and its exit code, anything else is a bug."""
     os.umask(0o077)
+    unprinted.clear()
     previous = signal.signal(signal.SIGTERM, _terminate)
     words = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -61,15 +62,24 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         sys.exit(Terminated.exit_code)
     finally:
         signal.signal(signal.SIGTERM, previous)
-    sys.exit(code)
+    _end(code)
 
 
 def _fail(error: str, exit_code: int, *, as_document: bool) -> NoReturn:
     message = redacted(error, shortest=SHORTEST_SHOWN)
     if as_document:
-        print(as_json({"error": message, "exit_code": exit_code}))
+        print_lines([as_json({"error": message, "exit_code": exit_code})])
     complain(message)
-    sys.exit(exit_code)
+    _end(exit_code)
+
+
+def _end(exit_code: int | None) -> NoReturn:
+    """Exit; where standard output did not take everything that is told, and is no success."""
+    if not unprinted:
+        sys.exit(exit_code)
+    complain(f"standard output cannot be written: {unprinted[0].strerror}: what was done is done, but not told there")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try once more at its end
+    sys.exit(exit_code or 1)
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterable
@@ -17,6 +18,9 @@ from borg_vault_plugin.errors import EXIT_CODES
 from borg_vault_plugin.manifest import program_version
 from borg_vault_plugin.report import Document
 from borg_vault_plugin.wording import visible
+
+unprinted: list[OSError] = []
+"""Why standard output did not take what was printed."""
 
 
 class SetChoice(StrEnum):
@@ -66,7 +70,7 @@ Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it s
 
 def _print_version(asked: bool) -> None:
     if asked:
-        print(program_version())
+        say(program_version())
         raise typer.Exit
 
 
@@ -100,12 +104,21 @@ def settings_of(context: typer.Context) -> Settings:
 def print_lines(lines: Iterable[str]) -> None:
     """Print results; what somebody else named or wrote does not steer the terminal."""
     for line in lines:
-        print(line if isinstance(line, Document) else visible(line), flush=True)
+        say(line if isinstance(line, Document) else visible(line))
+
+
+def say(text: str) -> None:
+    """Print one line as it is; when standard output does not take it the program goes on, and tells that at its end."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        unprinted.append(error)
 
 
 def complain(message: str) -> None:
     """Print one line of a warning or an error."""
-    print(f"borg-vault: {visible(message)}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody is left who could be told
+        print(f"borg-vault: {visible(message)}", file=sys.stderr)
 
 
 def tell_unchecked(reasons: Iterable[str]) -> None:

@@ -1,0 +1,68 @@
+"""Standard output that takes nothing: what was to be done is done, and one line and the exit code say the rest."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from fix_cli import COMMAND, SECONDS, Said, checked
+from fix_repository import PlainRepository
+from fix_vault import Vault
+
+pytest_plugins = ("fix_server",)
+
+FULL = "standard output cannot be written: No space left on device: what was done is done, but not told there\n"
+
+
+def told_to_a_full_disk(*words: str, exit_code: int) -> str:
+    """Run the program with a standard output on a full disk, and give what it wrote to standard error."""
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([COMMAND, *words], stdout=full, stderr=subprocess.PIPE, timeout=SECONDS, check=False)
+    return checked(Said("", done.stderr.decode()), done.returncode, exit_code).stderr
+
+
+@pytest.mark.parametrize("words", [("create",), ("create", "--json"), ("--quiet", "create")])
+def test_a_backup_is_whole_although_nobody_could_be_told(
+    server: Vault, repository: PlainRepository, words: tuple[str, ...]
+) -> None:
+    assert told_to_a_full_disk(*words, exit_code=1) == f"borg-vault: {FULL}"
+    (archive,) = repository.archives()
+    assert archive["name"].startswith(f"{server.database}-")
+    assert archive["comment"].startswith("verdict=good")
+
+
+@pytest.mark.parametrize("words", [("--version",), ("config", "show"), ("config", "schema")])
+def test_what_only_prints_fails_with_one_line(words: tuple[str, ...]) -> None:
+    assert told_to_a_full_disk(*words, exit_code=1) == f"borg-vault: {FULL}"
+
+
+@pytest.mark.usefixtures("server", "repository")
+def test_another_exit_code_stays() -> None:
+    """A set without any backup is 13, whether or not that could be printed."""
+    assert told_to_a_full_disk("status", "--json", exit_code=13).endswith(f"borg-vault: {FULL}")
+    said = told_to_a_full_disk("restore", "no-such-archive", "--json", exit_code=2)
+    assert "no-such-archive" in said
+    assert said.endswith(f"borg-vault: {FULL}")
+
+
+def test_a_reader_that_has_gone_is_one_line() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [COMMAND, "config", "show"], stdout=writing, stderr=subprocess.PIPE, timeout=SECONDS, check=False
+    )
+    os.close(writing)
+    expected = "borg-vault: standard output cannot be written: Broken pipe: what was done is done, but not told there\n"
+    assert (done.returncode, done.stderr.decode()) == (1, expected)
+
+
+@pytest.mark.usefixtures("server")
+def test_without_any_standard_output_a_backup_is_made(repository: PlainRepository) -> None:
+    """A daemon may have closed it: there is nothing to write to, which is no failure."""
+    done = subprocess.run(
+        ["sh", "-c", f"exec {COMMAND} create >&-"], stderr=subprocess.PIPE, timeout=SECONDS, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert len(repository.archives()) == 1
