@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import binascii
 import contextlib
 import copy
 import tempfile
 import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,8 @@ from hypothesis import strategies as st
 
 from borg_vault_plugin.chain.checkpoints import NO_ENTRY, check_checkpoint
 from borg_vault_plugin.chain.context import Context, context_of, registry_keys
-from borg_vault_plugin.chain.entries import ChainState, check_entry
-from borg_vault_plugin.chain.envelope import Envelope, decode, to_be_signed
+from borg_vault_plugin.chain.entries import ChainState, binary, check_entry
+from borg_vault_plugin.chain.envelope import Envelope, decode, single_item, to_be_signed
 from borg_vault_plugin.chain.keys import registry_key, verify_signature
 from borg_vault_plugin.chain.rows import (
     CheckpointRow,
@@ -138,6 +140,44 @@ def test_no_bytes_make_decoding_crash(era: Era, data: bytes) -> None:
     for envelope in (decode(data, era), decode(b"\xd2" + data, era), decode(b"\xd2\x84" + data, era)):
         if envelope is not None:
             look_at(envelope)
+
+
+@given(st.lists(st.binary(max_size=60) | CBOR.map(cbor2.dumps) | st.sampled_from([b"\x81" * 300, b"\xa2" * 90])))
+def test_what_was_decoded_before_changes_nothing(pieces: list[bytes]) -> None:
+    """One decoder takes them all; each time it gives what a new one would."""
+    for data in pieces:
+        assert repr(single_item(data)) == repr(decoded_anew(data))
+
+
+def decoded_anew(data: bytes) -> object:
+    """Decode bytes that are exactly one item with a decoder that has seen nothing yet."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(single_item, data).result()
+
+
+def read_strictly(text: str) -> bytes | None:
+    """Read base64 as RFC 4648 section 4 has it."""
+    try:
+        return binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:
+        return None
+
+
+NEARLY_BASE64 = st.builds(
+    lambda data, at, other: base64_text(data)[:at] + other + base64_text(data)[at:],
+    st.binary(max_size=12), st.integers(0, 18), st.text('AZaz09+/=-_ \n\t"\\\u00e9', max_size=3),
+)  # fmt: skip
+
+
+@given(NEARLY_BASE64 | st.text(max_size=9))
+@settings(max_examples=2000)
+def test_a_base64_column_is_read_strictly(text: str) -> None:
+    assert binary(text) == read_strictly(text)
+
+
+@given(JSON.filter(lambda value: not isinstance(value, str)))
+def test_what_is_no_text_is_no_base64(value: object) -> None:
+    assert binary(value) is None
 
 
 @given(ERAS, CBOR, CBOR, st.binary(max_size=70))

@@ -105,6 +105,11 @@ def hash_of(column: object) -> str | msgspec.UnsetType:
 def binary(column: object) -> bytes | None:
     """Give the bytes of a base64 column (RFC 4648 section 4); None when it is none."""
     try:
+        # Four times as fast; what it refuses, needless padding above all, is for the other one to judge.
+        return msgspec.convert(column, bytes)
+    except msgspec.ValidationError:
+        pass
+    try:
         return binascii.a2b_base64(column, strict_mode=True)  # type: ignore[arg-type]  # anything may stand there
     except (ValueError, TypeError):
         return None

@@ -7,8 +7,10 @@ a readable row can be, no key twice in a map, and of all tags only those of larg
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable
 from functools import cached_property
+from io import BytesIO
 from typing import Final, NoReturn
 
 import cbor2
@@ -143,15 +145,27 @@ def _refuse(*_arguments: object) -> NoReturn:
 _REFUSALS: dict[int, Callable[..., object]] = dict.fromkeys(REFUSED_TAGS, _refuse)
 
 
-def _loads(data: bytes) -> object:
-    try:
-        value: object = cbor2.loads(
-            data,
+class _Decoding(threading.local):
+    """Each thread's decoder: making one takes longer than decoding a header with it."""
+
+    def __init__(self) -> None:
+        self.decoder = cbor2.CBORDecoder(
+            BytesIO(),
             max_depth=MAX_DEPTH + 10,
             allow_indefinite=False,
             allow_duplicate_keys=False,
             semantic_decoders=_REFUSALS,
         )
+
+
+_decoding = _Decoding()
+
+
+def _loads(data: bytes) -> object:
+    decoder = _decoding.decoder
+    decoder.fp = BytesIO(data)
+    try:
+        value: object = decoder.decode()
     except (cbor2.CBORError, ValueError, TypeError, RecursionError, OverflowError, MemoryError):
         return UNDECODABLE
     return value
