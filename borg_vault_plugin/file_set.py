@@ -125,7 +125,8 @@ def _stage(
     directory.mkdir(mode=0o700)
     staging = Staging(directory, "borg-vault", progress=run.progress)
     with watch.phase("stage"), staging_failures(directory):
-        artifacts = tuple(plugins.collect_files(manager, files.hook, staging, files.arguments))
+        timeout = run.settings.database.timeout
+        artifacts = tuple(plugins.collect_files(manager, files.hook, staging, files.arguments, timeout=timeout))
     with watch.phase("verify"), staging_failures(directory):
         check_complete(directory, artifacts)
         if run.request.set_name == "provisioning":

@@ -16,7 +16,7 @@ from borg_vault_plugin.confirmed import looked_into, recognised
 from borg_vault_plugin.errors import RepositoryError, UsageError
 from borg_vault_plugin.predecessor import newest_good
 from borg_vault_plugin.repositories import open_repositories
-from borg_vault_plugin.scratch import scratch_directory
+from borg_vault_plugin.scratch import private_place, scratch_directory
 from borg_vault_plugin.staging import staging_failures
 
 LATEST = "latest"
@@ -99,9 +99,8 @@ def extracted(settings: Settings, stored: Stored) -> Iterator[Path]:
 @contextlib.contextmanager
 def scratch_place(settings: Settings, stored: Stored) -> Iterator[Path]:
     """Make a private directory with room for an archive, which is gone at the end. Raises PreflightError."""
-    place = settings.staging_parent / EXTRACTED
+    place = private_place(settings.staging_parent / EXTRACTED)
     preflight.check_space(place, stored.size(), f"{stored.archive.name}, extracted")
-    place.mkdir(mode=0o700, parents=True, exist_ok=True)
     with staging_failures(place), scratch_directory(place) as directory:
         yield directory
 

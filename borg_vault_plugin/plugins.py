@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -82,8 +82,7 @@ def collect(
     except TaskFailedError as failed:
         raise _failure(failed.name, failed.error) from failed.error
     except TasksLateError as late:
-        names = ", ".join(late.names)
-        raise SourceError(f"hook {names} did not finish within {timeout}: mend it, or raise database.timeout") from None
+        raise _late(late.names, timeout) from None
     other = cast(Beside, results.pop(BESIDE))
     for name, found in results.items():
         if not found:
@@ -93,7 +92,12 @@ def collect(
 
 
 def collect_files(
-    manager: pluggy.PluginManager, hook: str, staging: Staging, arguments: Mapping[str, object]
+    manager: pluggy.PluginManager,
+    hook: str,
+    staging: Staging,
+    arguments: Mapping[str, object],
+    *,
+    timeout: timedelta,
 ) -> list[Artifact]:
     """Let every plugin that knows this set write its files, one after the other, and give them sorted by path.
 
@@ -102,25 +106,20 @@ def collect_files(
     artifacts: list[Artifact] = []
     for impl in getattr(manager.hook, hook).get_hookimpls():
         view = replace(staging, producer=impl.plugin_name)
-        try:
-            answers = _only(manager, hook, impl.plugin)(staging=view, **arguments)
-            artifacts += [_checked(artifact, impl.plugin_name) for answer in answers for artifact in answer]
-        except (Exception, SystemExit) as error:
-            raise _failure(impl.plugin_name, error) from error
+        answers = partial(_only(manager, hook, impl.plugin), staging=view, **arguments)
+        found = _within(timeout, impl.plugin_name, partial(_artifacts, answers, impl.plugin_name))
+        artifacts += cast(list[Artifact], found)
     if not artifacts:
         raise SourceError(f"there is nothing to store: {hook} of {', '.join(BUILT_IN[-2:])} found no file")
     return sorted(artifacts, key=lambda artifact: artifact.path)
 
 
-def verify(manager: pluggy.PluginManager, staging: Staging) -> tuple[Finding, ...]:
+def verify(manager: pluggy.PluginManager, staging: Staging, *, timeout: timedelta) -> tuple[Finding, ...]:
     """Let every plugin look at the staged set, and give all findings. Raises SourceError that names the plugin."""
     findings: list[Finding] = []
     for impl in manager.hook.verify_staging.get_hookimpls():
-        try:
-            answers = _only(manager, "verify_staging", impl.plugin)(staging=staging)
-            findings += [finding for answer in answers for finding in answer]
-        except (Exception, SystemExit) as error:
-            raise _failure(impl.plugin_name, error) from error
+        answers = partial(_only(manager, "verify_staging", impl.plugin), staging=staging)
+        findings += cast("list[Finding]", _within(timeout, impl.plugin_name, partial(_all, answers)))
     return tuple(findings)
 
 
@@ -184,9 +183,32 @@ def _absent(name: str, error: ModuleNotFoundError) -> ConfigError:
 
 
 def _collect_one(manager: pluggy.PluginManager, plugin: object, snapshot: Snapshot, staging: Staging) -> list[Artifact]:
-    answers = _only(manager, "collect_artifacts", plugin)(snapshot=snapshot, staging=staging)
-    # A hook written as a generator has run nothing yet: it is drained here, while the snapshot is open.
-    return [_checked(artifact, staging.producer) for answer in answers for artifact in answer]
+    answers = partial(_only(manager, "collect_artifacts", plugin), snapshot=snapshot, staging=staging)
+    return _artifacts(answers, staging.producer)
+
+
+def _artifacts(answers: Callable[[], Iterable[Iterable[object]]], producer: str) -> list[Artifact]:
+    return [_checked(artifact, producer) for artifact in _all(answers)]
+
+
+def _all(answers: Callable[[], Iterable[Iterable[object]]]) -> list[object]:
+    # A hook written as a generator has run nothing yet: it is drained here, while whoever called still waits.
+    return [item for answer in answers() for item in answer]
+
+
+def _within(timeout: timedelta, name: str, task: Callable[[], object]) -> object:
+    """Give what one plugin returns; one that is late is left behind. Raises SourceError that names it."""
+    try:
+        return side_by_side({name: task}, timeout=timeout, abandon=lambda: None, patience=0)[name]
+    except TaskFailedError as failed:
+        raise _failure(name, failed.error) from failed.error
+    except TasksLateError as late:
+        raise _late(late.names, timeout) from None
+
+
+def _late(names: Iterable[str], timeout: timedelta) -> SourceError:
+    said = f"hook {', '.join(names)} did not finish within {timeout}"
+    return SourceError(f"{said}: mend it, or raise database.timeout")
 
 
 def _checked(artifact: object, producer: str) -> Artifact:

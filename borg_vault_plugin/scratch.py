@@ -42,6 +42,15 @@ def scratch_directory(place: Path) -> Iterator[Path]:
             _remove(directory)
 
 
+def private_place(place: Path) -> Path:
+    """Have a directory for scratch directories, of mode 0700 if it is not there. Raises PreflightError."""
+    try:
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise PreflightError(f"cannot make {place}: {error.strerror}: mend that, or set staging_directory") from error
+    return place
+
+
 def abandoned(place: Path) -> Iterator[Path]:
     """Give the scratch directories of ours in `place` whose processes are gone; each is locked while it is given."""
     for path in sorted(place.glob(f"{PREFIX}*")):

@@ -97,7 +97,7 @@ def seal_set(stage: Stage, staging: Staging, written: Written) -> Staged[Manifes
     before, builtin = identities(staging.directory), plugins.BUILT_IN
     others = [artifact for artifact in written.artifacts if artifact.producer not in builtin]
     refuse_private_keys_in(staging.directory, others, stage.allow)
-    findings = plugins.verify(stage.manager, staging)
+    findings = plugins.verify(stage.manager, staging, timeout=stage.settings.timeout)
     judgement = judge(staging.directory, written.artifacts, findings, stage.rules, stage.progress)
     check_complete(staging.directory, written.artifacts)
     manifest = describe(stage.series, written, judgement)

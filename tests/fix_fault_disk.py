@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import subprocess
@@ -31,7 +32,16 @@ class Disk:
     def fill(self, *, but: int = 0) -> None:
         """Write until no more than so many bytes are free."""
         with (self.path / FILLER).open("ab") as filler:
-            os.posix_fallocate(filler.fileno(), 0, (filler.tell() + self.free - but) // PAGE_BYTES * PAGE_BYTES)
+            size = filler.tell()
+            # Whoever else writes there may be faster: then less is free than a moment ago.
+            while (wanted := (size + self.free - but) // PAGE_BYTES * PAGE_BYTES) > 0:
+                try:
+                    os.posix_fallocate(filler.fileno(), 0, wanted)
+                except OSError as error:
+                    if error.errno != errno.ENOSPC:
+                        raise
+                else:
+                    break
 
     def make_room(self) -> None:
         """Remove what filled it."""

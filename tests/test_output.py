@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from fix_cli import COMMAND, SECONDS, Said, checked
+from fix_cli import COMMAND, SECONDS, RunCommand, Said, checked
 from fix_repository import PlainRepository
 from fix_vault import Vault
 
@@ -66,3 +66,16 @@ def test_without_any_standard_output_a_backup_is_made(repository: PlainRepositor
     )
     assert (done.returncode, done.stderr) == (0, b"")
     assert len(repository.archives()) == 1
+
+
+REFUSED = "No such file or directory: look who changed it, at its rights and at its disk, and run again\n"
+
+
+@pytest.mark.usefixtures("server", "repository")
+def test_what_the_system_refuses_is_one_line(run_command: RunCommand) -> None:
+    """Where nobody had expected it: no traceback for what is no bug of ours, but with --verbose where it came from."""
+    said = run_command("dump-chain", "/proc/none/there", exit_code=7)
+    assert (said.stdout, said.stderr) == ("", f"borg-vault: /proc/none: {REFUSED}")
+    verbose = run_command("--verbose", "dump-chain", "/proc/none/there", exit_code=7)
+    assert "Traceback" in verbose.stdout
+    assert verbose.stderr == said.stderr

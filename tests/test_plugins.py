@@ -180,6 +180,31 @@ def test_a_hook_that_hangs_is_ended_and_named(failing: Callable[..., str]) -> No
     assert "raise database.timeout" in said
 
 
+def test_a_hook_that_hangs_while_it_verifies_is_named(failing: Callable[..., str]) -> None:
+    source = "import time\n@hookimpl\ndef verify_staging(staging):\n    time.sleep(600)\n"
+    said = failing(source, exit_code=4, config='[database]\ntimeout = "2s"\n')
+    assert said == "borg-vault: hook badge did not finish within 0:00:02: mend it, or raise database.timeout\n"
+
+
+@pytest.mark.usefixtures("server")
+def test_a_hook_that_hangs_over_files_is_named(
+    repository: PlainRepository,
+    run_cli: RunCli,
+    install_plugin: InstallPlugin,
+    write_config: WriteConfig,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "a.yaml").write_text("a: 1\n", "utf-8")
+    body = "import time\n    time.sleep(600)\n    yield"
+    install_plugin(f"@hookimpl\ndef collect_provisioning(directory, staging):\n    {body}\n")
+    sets = f'label = "prod"\n[database]\ntimeout = "1s"\n[sets.provisioning]\npath = "{tmp_path}/files"\n'
+    write_config(NAMED + sets)
+    said = run_cli("create", "--set", "provisioning", exit_code=4).stderr
+    assert said == "borg-vault: hook badge did not finish within 0:00:01: mend it, or raise database.timeout\n"
+    assert repository.names() == []
+
+
 @pytest.mark.usefixtures("server")
 def test_a_notification_that_fails_does_not_fail_the_backup(
     repository: PlainRepository, run_cli: RunCli, install_plugin: InstallPlugin, write_config: WriteConfig

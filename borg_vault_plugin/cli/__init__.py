@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ from borg_vault_plugin.cli import backups, drills, itself, proofs, recovery, tar
 from borg_vault_plugin.cli.itself import config_app
 from borg_vault_plugin.cli.options import app, complain, print_lines, unprinted
 from borg_vault_plugin.cli.panels import arrange
-from borg_vault_plugin.errors import Error
+from borg_vault_plugin.errors import Error, PreflightError
 from borg_vault_plugin.redaction import SHORTEST_SHOWN, redacted
 from borg_vault_plugin.report import as_json
 
@@ -33,6 +34,8 @@ __all__ = [
     "wrapped",
 ]
 
+logger = logging.getLogger(__name__)
+
 arrange(app)
 
 
@@ -46,7 +49,7 @@ class Terminated(BaseException):
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run the program: an Error becomes one line on stderr and its exit code, anything else is a bug."""
+    """Run the program: an Error becomes one line on stderr and its exit code, as does what the system refused."""
     os.umask(0o077)
     unprinted.clear()
     previous = signal.signal(signal.SIGTERM, _terminate)
@@ -57,6 +60,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         _fail(str(error), error.exit_code, as_document="--json" in words)
     except typer.TyperException as error:
         _fail(f"{error.format_message()} (see borg-vault --help)", error.exit_code, as_document="--json" in words)
+    except OSError as error:
+        logger.debug("where that came from", exc_info=True)
+        _fail(_refused(error), PreflightError.exit_code, as_document="--json" in words)
     except Terminated:
         complain("ended by SIGTERM; nothing is left behind")
         sys.exit(Terminated.exit_code)
@@ -71,6 +77,12 @@ def _fail(error: str, exit_code: int, *, as_document: bool) -> NoReturn:
         print_lines([as_json({"error": message, "exit_code": exit_code})])
     complain(message)
     _end(exit_code)
+
+
+def _refused(error: OSError) -> str:
+    """Say what the operating system refused, on what: nobody had expected it there, so what to do is general."""
+    on_what = f"{error.filename}: " if error.filename else ""
+    return f"{on_what}{error.strerror or error}: look who changed it, at its rights and at its disk, and run again"
 
 
 def _end(exit_code: int | None) -> NoReturn:

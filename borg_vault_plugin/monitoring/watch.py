@@ -17,7 +17,7 @@ import pluggy
 from borg_vault_plugin import plugins
 from borg_vault_plugin.archive import SetName, Verdict
 from borg_vault_plugin.config import Settings
-from borg_vault_plugin.errors import ConfigError
+from borg_vault_plugin.errors import ConfigError, PreflightError
 from borg_vault_plugin.monitoring.figures import figures
 from borg_vault_plugin.monitoring.runs import Begun, Ended, Failed, remember_ids, remember_run
 from borg_vault_plugin.redaction import redacted
@@ -137,7 +137,8 @@ def _failure(set_name: SetName, error: BaseException) -> Failed:
         return Failed(set_name, "interrupted", INTERRUPTED)
     code = getattr(error, "exit_code", None)  # an Error has one, and so has what a signal makes
     text = f"{type(error).__name__}: {error}" if code is None else str(error)
-    return Failed(set_name, visible(redacted(text)), 1 if code is None else code)
+    otherwise = PreflightError.exit_code if isinstance(error, OSError) else 1
+    return Failed(set_name, visible(redacted(text)), otherwise if code is None else code)
 
 
 def _label(settings: Settings, set_name: SetName) -> str:

@@ -32,7 +32,7 @@ from borg_vault_plugin.recovery.loss import Loss, Newer, lost_from_live, lost_to
 from borg_vault_plugin.recovery.printed import archived_definitions
 from borg_vault_plugin.recovery.swap import Names, obstacles
 from borg_vault_plugin.recovery.target import Target, exact_clients
-from borg_vault_plugin.scratch import scratch_directory
+from borg_vault_plugin.scratch import private_place, scratch_directory
 from borg_vault_plugin.sealed_set import SealedSet, open_set
 from borg_vault_plugin.session import open_session
 from borg_vault_plugin.staging import MANIFEST
@@ -212,9 +212,8 @@ def warn_of(series: Series, archive: Archive) -> None:
 
 def _refuse_elsewhere(settings: Settings, stored: Stored) -> None:
     """Look into the manifest before the server is asked, which may be what was lost."""
-    name, directory = stored.archive.name, settings.staging_parent / EXTRACTED
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with scratch_directory(directory) as scratch:
+    name = stored.archive.name
+    with scratch_directory(private_place(settings.staging_parent / EXTRACTED)) as scratch:
         try:
             stored.extract(scratch, [MANIFEST])
             sealed = open_set(scratch)

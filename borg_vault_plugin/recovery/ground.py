@@ -33,7 +33,7 @@ from borg_vault_plugin.recovery.demands import decide, demand, lacking
 from borg_vault_plugin.recovery.printed import archived_definitions
 from borg_vault_plugin.recovery.rebuild import DUMP, discard
 from borg_vault_plugin.recovery.target import Target, exact_clients, target_on
-from borg_vault_plugin.scratch import scratch_directory
+from borg_vault_plugin.scratch import private_place, scratch_directory
 from borg_vault_plugin.sealed_set import SealedSet
 
 logger = logging.getLogger(__name__)
@@ -74,8 +74,7 @@ def throwaway_ground(sealed: SealedSet, staging: Path) -> Iterator[Target]:
     """
     distribution = find_distribution(source_major(sealed))
     clients = exact_clients(distribution.major)
-    staging.mkdir(mode=0o700, parents=True, exist_ok=True)
-    place = server_account(isolated_network=True).reachable_place(staging)
+    place = server_account(isolated_network=True).reachable_place(private_place(staging))
     check_space(place, needed_space(sealed), "a drill")
     with _started(distribution, place) as cluster:
         private = cluster.directory / "clients"
@@ -104,9 +103,8 @@ def named_ground(sealed: SealedSet, named: NamedServer, staging: Path) -> Iterat
     Raises NotCheckedError for a server of another major or without what the set needs, PreflightError when the database
     exists or our role may not do what is to be done, SourceError when the server cannot be reached.
     """
-    staging.mkdir(mode=0o700, parents=True, exist_ok=True)
     clients = exact_clients(source_major(sealed), needs_tls=named.source.needs_tls, container=named.source.container)
-    with scratch_directory(staging) as private:
+    with scratch_directory(private_place(staging)) as private:
         target = target_on(named.source, named.name, clients, private, own=False)
         decide(sealed, target)
         try:

@@ -15,7 +15,7 @@ from borg_vault_plugin.borg import Inventory
 from borg_vault_plugin.chain.source import NotCheckedError
 from borg_vault_plugin.config import Settings
 from borg_vault_plugin.confirmed import recognised
-from borg_vault_plugin.errors import RepositoryError, UsageError
+from borg_vault_plugin.errors import PreflightError, RepositoryError, UsageError
 from borg_vault_plugin.evidence.drill import PastDrill, drill_page
 from borg_vault_plugin.evidence.page import write_page
 from borg_vault_plugin.history import Event, History
@@ -62,6 +62,8 @@ def rehearse(settings: Settings, request: Request, progress: Progress = unseen) 
     """
     if request.directory is not None and (request.archive is not None or not request.directory.is_dir()):
         raise UsageError(f"--from takes a directory with an extracted set, and no archive: {request.directory}")
+    if request.evidence is not None:
+        _make(request.evidence)
     history = settings.history()
     word = word_of(history, settings.series()) if request.directory is None else Word()
     with _chosen(settings, request, word) as chosen:
@@ -94,10 +96,17 @@ def past_drills(history: History) -> tuple[PastDrill, ...]:
 
 def write_evidence(directory: Path, done: Drill, event: Event, past: tuple[PastDrill, ...]) -> None:
     """Write what a drill has to show: its document, a page, and the line that `history add` takes in elsewhere."""
-    directory.mkdir(parents=True, exist_ok=True)
     write_page(directory / "drill.json", as_json(done) + "\n")
     write_page(directory / "history.ndjson", event.line().decode())
     write_page(directory / "drill.html", drill_page(drill_evidence(done, past)))
+
+
+def _make(directory: Path) -> None:
+    """Have a directory for the evidence before anything takes long. Raises PreflightError."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PreflightError(f"{directory} cannot be made: {error.strerror}: choose another place") from error
 
 
 @contextlib.contextmanager

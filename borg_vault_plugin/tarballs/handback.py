@@ -24,7 +24,7 @@ from borg_vault_plugin.lookup import EXTRACTED, Stored, find_archive
 from borg_vault_plugin.progress import Progress, unseen
 from borg_vault_plugin.recovery.decisions import refuse_without_dump, warn_of
 from borg_vault_plugin.report import NOT_CHECKED_EXIT_CODE, SUSPECT_EXIT_CODE, Finding, Origin
-from borg_vault_plugin.scratch import scratch_directory
+from borg_vault_plugin.scratch import private_place, scratch_directory
 from borg_vault_plugin.sealed_set import SealedSet, difference, measured, open_set
 from borg_vault_plugin.staging import MANIFEST
 from borg_vault_plugin.tarballs.dump_header import read_header
@@ -68,9 +68,8 @@ def hand_back(
     refuse_existing(file)
     stored = find_archive(settings, target, repositories)
     warn_of(settings.series(), stored.archive)
-    name, place = stored.archive.name, settings.staging_parent / EXTRACTED
-    place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with scratch_directory(place) as directory:
+    name = stored.archive.name
+    with scratch_directory(private_place(settings.staging_parent / EXTRACTED)) as directory:
         try:
             sealed = _extracted(stored, directory)
             findings = tuple(_differences(sealed))
