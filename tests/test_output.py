@@ -79,3 +79,10 @@ def test_what_the_system_refuses_is_one_line(run_command: RunCommand) -> None:
     verbose = run_command("--verbose", "dump-chain", "/proc/none/there", exit_code=7)
     assert "Traceback" in verbose.stdout
     assert verbose.stderr == said.stderr
+
+
+@pytest.mark.usefixtures("server", "repository")
+def test_evidence_that_has_no_place_is_told_before_the_drill(run_command: RunCommand) -> None:
+    said = run_command("drill", "--evidence", "/proc/none/there", exit_code=7)
+    expected = "borg-vault: /proc/none/there cannot be made: No such file or directory: choose another place\n"
+    assert said.stderr == expected

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from borg_vault_plugin.errors import PreflightError
-from borg_vault_plugin.scratch import scratch_directory
+from borg_vault_plugin.scratch import private_place, scratch_directory
 
 
 def test_it_is_private_and_gone_at_the_end(tmp_path: Path) -> None:
@@ -51,3 +51,15 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     )
     with expected, scratch_directory(tmp_path / "nowhere"):
         pass
+
+
+def test_a_place_is_made_for_us_alone(tmp_path: Path) -> None:
+    place = private_place(tmp_path / "above" / "place")
+    assert place.stat().st_mode & 0o777 == 0o700
+    assert private_place(place) == place
+
+
+def test_a_place_that_cannot_be_made_is_named_with_what_to_do() -> None:
+    expected = r"^cannot make /proc/none/place: No such file or directory: mend that, or set staging_directory$"
+    with pytest.raises(PreflightError, match=expected):
+        private_place(Path("/proc/none/place"))

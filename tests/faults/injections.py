@@ -71,8 +71,11 @@ INJECTIONS: dict[str, Injection] = {
         only(ON_SERVER, ending(4, restore=(4, 10, 11), drill=(10, 11))),
         matching(CLIENT),
     ),
+    # A restore looks first whether there is a dump at all, and goes on where it cannot: the whole archive is looked at.
     "SIGKILL to borg": Injection(
-        kill_child("borg"), ending(5, create=(5, 11), stage=(11,), restore=(5, 12), drill=(5, 10, 11)), matching(BORG)
+        kill_child("borg"),
+        ending(5, create=(5, 11), stage=(11,), restore=(0, 5, 12), drill=(5, 10, 11)),
+        matching(BORG),
     ),
     "SIGKILL to a backend": Injection(
         kill_backend, only(ON_SERVER, ending(0, 4, restore=(0, 4, 10, 11, 12), drill=(0, 10, 11)))
