@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from fix_cli import COMMAND, SECONDS, Said, checked
@@ -51,32 +52,33 @@ class Seen:
         command = [str(COMMAND), "-v", *map(str, words)]
         with (
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ) as running,
-            self.watching(running.pid),
+            looking(partial(self.look, running.pid)),
         ):
             stdout, stderr = (text.decode() for text in running.communicate(timeout=SECONDS))
         self.said += [stdout, stderr]
         return checked(Said(stdout, stderr), running.returncode, exit_code, warning="")
 
-    @contextmanager
-    def watching(self, ancestor: int) -> Iterator[None]:
-        """Look again and again."""
-        done = threading.Event()
-
-        def look() -> None:
-            while not done.wait(BETWEEN_LOOKS):
-                self.look(ancestor)
-
-        thread = threading.Thread(target=look)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
-
     def everything(self) -> bytes:
         """Give all of it as one text."""
         return b"\n".join((*self.commands, *self.environments, *(text.encode() for text in self.said)))
+
+
+@contextmanager
+def looking(look: Callable[[], None], seconds: float = BETWEEN_LOOKS) -> Iterator[None]:
+    """Look again and again, so often, while something else happens."""
+    done = threading.Event()
+
+    def keep_looking() -> None:
+        while not done.wait(seconds):
+            look()
+
+    thread = threading.Thread(target=keep_looking)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def files_with(directory: Path, secret: bytes) -> list[Path]:

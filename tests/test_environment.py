@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -150,17 +151,24 @@ def test_a_command_may_give_the_passphrase(run_cli: RunCli, tmp_path: Path, monk
     assert "'false' failed with exit code 1" in run_cli("list", exit_code=3).stderr
 
 
-@pytest.mark.usefixtures("server")
-def test_a_descriptor_may_give_the_passphrase(run_command: RunCommand, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("BORG_PASSPHRASE")
+@contextmanager
+def passphrase_in_a_pipe(patch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Name a descriptor from which the passphrase can be read, once."""
     reading, writing = os.pipe()
     with os.fdopen(writing, "w") as pipe:
         pipe.write(PASSPHRASE + "\n")
-    monkeypatch.setenv("BORG_PASSPHRASE_FD", str(reading))
+    patch.setenv("BORG_PASSPHRASE_FD", str(reading))
     try:
-        run_command("list", exit_code=0, pass_fds=[reading])
+        yield reading
     finally:
         os.close(reading)
+
+
+@pytest.mark.usefixtures("server")
+def test_a_descriptor_may_give_the_passphrase(run_command: RunCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BORG_PASSPHRASE")
+    with passphrase_in_a_pipe(monkeypatch) as descriptor:
+        run_command("list", exit_code=0, pass_fds=[descriptor])
 
 
 @pytest.mark.usefixtures("server")
@@ -174,14 +182,8 @@ def test_several_repositories_may_share_a_descriptor(
     second = initialised(tmp_path / "second", repository.base)
     write_config(f'[repositories]\nfirst.path = "{repository.path}"\nsecond.path = "{second.path}"\n')
     monkeypatch.delenv("BORG_PASSPHRASE")
-    reading, writing = os.pipe()
-    with os.fdopen(writing, "w") as pipe:
-        pipe.write(PASSPHRASE + "\n")
-    monkeypatch.setenv("BORG_PASSPHRASE_FD", str(reading))
-    try:
-        run_command("list", exit_code=0, pass_fds=[reading])
-    finally:
-        os.close(reading)
+    with passphrase_in_a_pipe(monkeypatch) as descriptor:
+        run_command("list", exit_code=0, pass_fds=[descriptor])
 
 
 @pytest.mark.usefixtures("server")

@@ -6,16 +6,16 @@ import os
 import stat
 import subprocess
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from fix_cli import COMMAND, SECONDS
 from fix_history import Server
+from fix_secrets import looking
 
 pytest_plugins = ("fix_server", "fix_good_night")
+
+BETWEEN_LOOKS = 0.02
 
 
 class Modes:
@@ -43,24 +43,6 @@ class Modes:
         if open_to_others and not stat.S_ISLNK(mode) and not stat.S_ISSOCK(mode):
             self.wrong[str(path)] = stat.filemode(mode)
 
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Look again and again."""
-        done = threading.Event()
-
-        def look() -> None:
-            while not done.wait(0.02):
-                self.look()
-
-        thread = threading.Thread(target=look)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
-            self.look()
-
 
 def test_whatever_the_umask_nobody_else_can_read_what_is_written(
     seasoned: Server, tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch
@@ -80,11 +62,12 @@ def test_whatever_the_umask_nobody_else_can_read_what_is_written(
     with tempfile.TemporaryDirectory(prefix="bv-modes-") as temporary:
         monkeypatch.setenv("TMPDIR", temporary)
         modes = Modes(out, state, Path(temporary))
-        with modes.watching():
+        with looking(modes.look, BETWEEN_LOOKS):
             for words in commands:
                 command = [str(COMMAND), *map(str, words)]
                 done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=SECONDS)
                 assert done.returncode == 0, (words, done.stdout, done.stderr)
+        modes.look()
     written = {"key", "manifest.json", "drill.html", "drill.json", "server.tar.gz", "audit_vault.ndjson"}
     transient = {".db.dump.partial", "db.dump", "history.ndjson", "pgpass"}
     assert written | transient <= modes.seen
