@@ -112,7 +112,7 @@ def newest_below(directory: Path) -> Path:
 @contextmanager
 def _read_only(scene: Scene) -> Iterator[Strike]:
     choice = scene.dice.choice((scene.site.state, scene.site.staging))
-    with small_disk(choice, "48m"):
+    with small_disk(choice, "512m"):
 
         def strike(run: Run) -> str:
             with standing_still(run):

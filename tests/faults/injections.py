@@ -94,7 +94,7 @@ INJECTIONS: dict[str, Injection] = {
         lambda command: CLIENT if command == "restore --swap" else BEFORE,
     ),
     "staging disk full": Injection(
-        full_disk(staging_disk, "48m"),
+        full_disk(staging_disk, "512m"),
         only(ON_SERVER, ending(0, 4, 7, restore=(0, 4, 5, 7, 10, 11), drill=(0, 5, 7, 10, 11))),
     ),
     "repository disk full": Injection(
