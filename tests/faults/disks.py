@@ -114,18 +114,20 @@ def _read_only(scene: Scene) -> Iterator[Strike]:
     choice = scene.dice.choice((scene.site.state, scene.site.staging))
     with small_disk(choice, "512m"):
 
-        def strike(run: Run) -> str:
+        def strike(run: Run) -> str | None:
             with standing_still(run):
-                remounted(choice, "ro")
-            return f"{choice.name}: read-only"
+                done = remounted(choice, "ro")
+            return f"{choice.name}: read-only" if done else None
 
         yield strike
         remounted(choice, "rw")
 
 
-def remounted(path: Path, how: str) -> None:
-    """Let a mounted disk be written to, or not."""
-    subprocess.run(["mount", "-o", f"remount,{how}", path], check=True)
+def remounted(path: Path, how: str) -> bool:
+    """Let a mounted disk be written to, or not; the kernel refuses that while a file there is open for writing."""
+    return not subprocess.run(
+        ["mount", "-o", f"remount,{how}", path], stderr=subprocess.DEVNULL, check=False
+    ).returncode
 
 
 PRECIOUS = {"precious.txt": "somebody else's\n", "set/precious.txt": "somebody else's, too\n"}
