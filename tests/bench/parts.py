@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 
 import msgspec
 import psycopg
@@ -106,12 +107,10 @@ class Bench:
         for night in range(self.plan.nights + 1):
             if night:
                 self.source.grow(grown, self.plan.entries, series)
-            # Nobody always comes first, or always after the same one.
-            turn = (night + number) % len(field)
-            for contender in field[turn:] + field[:turn]:
+            for contender in in_turn(field, f"{series} {number} {night}"):
                 self._night(contender, Of(self.plan.entries, series, number, night))
         if series == "youngest":
-            for contender in field:
+            for contender in in_turn(field, f"restore {number}"):
                 self._restore(contender, Of(self.plan.entries, series, number, night))
 
     def _proof(self, ours: BorgVault, vault: SampleVault, number: int) -> None:
@@ -134,7 +133,7 @@ class Bench:
         for night in range(SCALE_NIGHTS + 1):
             if night:
                 self.source.grow(grown, entries, "youngest")
-            for contender in both:
+            for contender in both[:: 1 if night % 2 else -1]:
                 self._night(contender, Of(entries, "youngest", 1, night, scale=True))
         last = Of(entries, "youngest", 1, SCALE_NIGHTS, scale=True)
         for contender in both:
@@ -183,6 +182,8 @@ class Bench:
         with self._place() as work:
             output, cost = measured(words, env=environment, directory=work)
         done = msgspec.json.decode(output, type=Verified)
+        if bool(before) != bool(done.carried):
+            raise RuntimeError(f"{chain}: {done.carried} signatures were carried over")
         phases, mode = {"verify": round(done.seconds, 3)}, "nightly" if before else "full"
         self._add(sample("verification", OURS, of, cost, phases, mode=mode, jobs=jobs, verified=done.entries))
 
@@ -198,8 +199,8 @@ class Bench:
                 step.command, env=step.env, directory=contender.work, server=server or self.source.cluster.pid
             )
             within = step.phases(output) if step.phases else {}
-            # What a program does not count itself is mostly its own start and end.
-            within |= {"start, end" if step.phases else step.name: cost.seconds - sum(within.values())}
+            # What a program does not count itself: its own start and end and, of a restore, looking and extracting.
+            within |= {"the rest" if step.phases else step.name: cost.seconds - sum(within.values())}
             phases |= {name: round(seconds, 3) for name, seconds in within.items()}
             costs.append(cost)
         total = costs[0]
@@ -232,6 +233,11 @@ class Bench:
             yield directory
         finally:
             shutil.rmtree(directory, ignore_errors=True)
+
+
+def in_turn(field: list[Contender], when: str) -> list[Contender]:
+    """Mix the contenders, in every run alike: nobody always comes first, or always after the same one."""
+    return Random(when).sample(field, len(field))  # noqa: S311 - nothing here is secret
 
 
 def sample(
