@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -13,7 +15,7 @@ import psycopg
 from borg_vault_plugin.chain_export import SCHEMA, TABLES, ChainTable, export_table, exported_tables
 from borg_vault_plugin.config import Settings
 from borg_vault_plugin.database import Connection, explain
-from borg_vault_plugin.errors import SourceError
+from borg_vault_plugin.errors import PreflightError, SourceError
 from borg_vault_plugin.registry import refuse_private_keys
 from borg_vault_plugin.snapshot import Snapshot, open_snapshot
 
@@ -32,9 +34,10 @@ def dump_chain(settings: Settings, directory: Path, org: UUID | None) -> ChainDu
     """Write the vault's NDJSON files into a directory, from one snapshot.
 
     With `org`, only the records and reads of that organisation, and still the whole key registry. Files of the same
-    names are replaced, each when its successor is complete. Raises SourceError.
+    names are replaced, each when its successor is complete. Raises SourceError, PreflightError for that directory.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    with _writing_to(directory):
+        directory.mkdir(parents=True, exist_ok=True)
     names = [f"{SCHEMA}.{table.name}" for table in TABLES]
     with (
         tempfile.TemporaryDirectory(prefix="borg-vault-") as private,
@@ -46,9 +49,19 @@ def dump_chain(settings: Settings, directory: Path, org: UUID | None) -> ChainDu
         ) as snapshot,
     ):
         try:
-            return ChainDump(str(directory), _write_tables(snapshot, directory, org))
+            with _writing_to(directory):
+                return ChainDump(str(directory), _write_tables(snapshot, directory, org))
         except psycopg.Error as error:
             raise SourceError(f"database {snapshot.source.address}: {explain(error)}") from error
+
+
+@contextlib.contextmanager
+def _writing_to(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        advice = "free space there, or choose another place"
+        raise PreflightError(f"{directory} cannot be written: {error.strerror or error}: {advice}") from error
 
 
 def _write_tables(snapshot: Snapshot, directory: Path, org: UUID | None) -> dict[str, int]:

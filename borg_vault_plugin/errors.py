@@ -80,7 +80,7 @@ EXIT_CODES = {
     4: "the source or a hook failed",
     5: "a repository failed",
     6: "locked by another run",
-    7: "preflight refused, or doctor found: space, versions or permissions would make a run fail",
+    7: "preflight refused, or doctor found: space, versions or permissions would make a run fail, or made it fail",
     10: "verification failed",
     11: "could not verify",
     12: "refused by retention safety, or because restoring an older state would lose something",

@@ -32,7 +32,7 @@ def collect_artifacts(snapshot: Snapshot, staging: Staging) -> Iterable[Artifact
 
     Called once per run, in a thread of its own beside the other plugins'. `snapshot.connection()` opens a connection
     that sees the snapshot's instant; `staging.write(path)` gives a file that is hashed while it is written. Any
-    exception ends the run before Borg is started.
+    exception ends the run before Borg is started, and so does one that takes longer than `database.timeout`.
     """
     raise NotImplementedError
 
@@ -41,7 +41,8 @@ def collect_artifacts(snapshot: Snapshot, staging: Staging) -> Iterable[Artifact
 def collect_provisioning(directory: Path, staging: Staging) -> Iterable[Artifact]:
     """Write the provisioning files below a directory into staging and return (or yield) their artifacts.
 
-    Called once per run of the set `provisioning`. What looks like a private key in them ends the run.
+    Called once per run of the set `provisioning`, in a thread of its own and for no longer than `database.timeout`, as
+    the next two. What looks like a private key in the files ends the run.
     """
     raise NotImplementedError
 
@@ -69,7 +70,8 @@ def verify_staging(staging: Staging) -> Iterable[Finding]:
 def backup_started(begun: Begun, monitoring: Monitoring) -> None:
     """Hear that the backup of a set begins; `monitoring` is that section of the configuration.
 
-    An exception here is reported and changes nothing about the backup, as in the next two.
+    An exception here is reported, as is one that takes longer than 12 seconds, and neither changes anything about the
+    backup; so in the next two.
     """
     raise NotImplementedError
 

@@ -20,6 +20,8 @@ from borg_vault_plugin.redaction import SHORTEST_SHOWN, redacted
 from borg_vault_plugin.wording import visible
 
 ROOT = logging.getLogger("borg_vault_plugin")
+unprinted: list[OSError] = []
+"""Why standard output did not take what was told."""
 
 
 class _Current(logging.StreamHandler[TextIO]):
@@ -29,8 +31,11 @@ class _Current(logging.StreamHandler[TextIO]):
         super().__init__()
         self._name = name
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, ARG002 - as logging has it
         """Go on when nobody can be told any more: a log on a full disk must not cost the backup."""
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError) and self._name == "stdout":
+            unprinted.append(error)
 
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = getattr(sys, self._name)
@@ -38,11 +43,12 @@ class _Current(logging.StreamHandler[TextIO]):
 
 
 class _Line(logging.Formatter):
-    """One line, whatever is told; of a warning or an error, which others may have worded, without our secrets."""
+    """One line, whatever is told; of what others may have worded (warnings, errors, tracebacks) without our secrets."""
 
     def format(self, record: logging.LogRecord) -> str:
         told = super().format(record)
-        return visible(redacted(told, shortest=SHORTEST_SHOWN) if record.levelno >= logging.WARNING else told)
+        may_hold_secrets = record.levelno >= logging.WARNING or record.exc_info
+        return visible(redacted(told, shortest=SHORTEST_SHOWN) if may_hold_secrets else told)
 
 
 def begin(*, quiet: bool, verbose: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -74,11 +75,17 @@ def collect(
     Raises SourceError that names the plugin.
     """
     tasks: dict[str, Callable[[], object]] = {BESIDE: beside}
+    over = threading.Event()
     for impl in manager.hook.collect_artifacts.get_hookimpls():
-        view = replace(staging, producer=impl.plugin_name)
+        view = replace(staging, producer=impl.plugin_name, over=over)
         tasks[impl.plugin_name] = partial(_collect_one, manager, impl.plugin, snapshot, view)
+
+    def abandon() -> None:
+        over.set()
+        snapshot.abandon()
+
     try:
-        results = side_by_side(tasks, timeout=timeout, abandon=snapshot.abandon)
+        results = side_by_side(tasks, timeout=timeout, abandon=abandon)
     except TaskFailedError as failed:
         raise _failure(failed.name, failed.error) from failed.error
     except TasksLateError as late:
@@ -105,9 +112,12 @@ def collect_files(
     """
     artifacts: list[Artifact] = []
     for impl in getattr(manager.hook, hook).get_hookimpls():
-        view = replace(staging, producer=impl.plugin_name)
+        view = replace(staging, producer=impl.plugin_name, over=threading.Event())
         answers = partial(_only(manager, hook, impl.plugin), staging=view, **arguments)
-        found = _within(timeout, impl.plugin_name, partial(_artifacts, answers, impl.plugin_name))
+        task = partial(_artifacts, answers, impl.plugin_name)
+        # Ours stop at once when the program is told to end, and their commands have times of their own.
+        is_ours = impl.plugin_name in BUILT_IN
+        found = _here(impl.plugin_name, task) if is_ours else _within(timeout, impl.plugin_name, task, view)
         artifacts += cast(list[Artifact], found)
     if not artifacts:
         raise SourceError(f"there is nothing to store: {hook} of {', '.join(BUILT_IN[-2:])} found no file")
@@ -118,8 +128,9 @@ def verify(manager: pluggy.PluginManager, staging: Staging, *, timeout: timedelt
     """Let every plugin look at the staged set, and give all findings. Raises SourceError that names the plugin."""
     findings: list[Finding] = []
     for impl in manager.hook.verify_staging.get_hookimpls():
-        answers = partial(_only(manager, "verify_staging", impl.plugin), staging=staging)
-        findings += cast("list[Finding]", _within(timeout, impl.plugin_name, partial(_all, answers)))
+        view = replace(staging, over=threading.Event())
+        answers = partial(_only(manager, "verify_staging", impl.plugin), staging=view)
+        findings += cast("list[Finding]", _within(timeout, impl.plugin_name, partial(_all, answers), view))
     return tuple(findings)
 
 
@@ -196,10 +207,17 @@ def _all(answers: Callable[[], Iterable[Iterable[object]]]) -> list[object]:
     return [item for answer in answers() for item in answer]
 
 
-def _within(timeout: timedelta, name: str, task: Callable[[], object]) -> object:
-    """Give what one plugin returns; one that is late is left behind. Raises SourceError that names it."""
+def _here(name: str, task: Callable[[], object]) -> object:
     try:
-        return side_by_side({name: task}, timeout=timeout, abandon=lambda: None, patience=0)[name]
+        return task()
+    except (Exception, SystemExit) as error:
+        raise _failure(name, error) from error
+
+
+def _within(timeout: timedelta, name: str, task: Callable[[], object], view: Staging) -> object:
+    """Give what one plugin returns; one that is late may write nothing more. Raises SourceError that names it."""
+    try:
+        return side_by_side({name: task}, timeout=timeout, abandon=view.over.set)[name]
     except TaskFailedError as failed:
         raise _failure(name, failed.error) from failed.error
     except TasksLateError as late:

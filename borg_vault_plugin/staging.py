@@ -16,6 +16,7 @@ import re
 import shutil
 import stat
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -55,9 +56,10 @@ class Artifact:
 class ArtifactFile:
     """An artifact while it is written; `artifact` is set when its `with` ends well."""
 
-    def __init__(self, stream: IO[bytes], path: str, producer: str, advance: Advance) -> None:
+    def __init__(self, stream: IO[bytes], path: str, producer: str, advance: Advance, over: threading.Event) -> None:
         self._stream = stream
         self._advance = advance
+        self._over = over
         self._digest = hashlib.sha256()
         self.path = path
         self.producer = producer
@@ -67,7 +69,8 @@ class ArtifactFile:
         self.database_in: str | msgspec.UnsetType = msgspec.UNSET
 
     def write(self, data: bytes | memoryview) -> int:
-        """Write and hash the next bytes."""
+        """Write and hash the next bytes. Raises SourceError when nobody waits for them any more."""
+        _refuse_after(self._over)
         self._digest.update(data)
         self._stream.write(data)
         self.size += len(data)
@@ -90,6 +93,8 @@ class Staging:
     expected: Mapping[str, int] = field(default_factory=dict)
     """Estimated sizes of artifacts by their path, for progress."""
     progress: Progress = unseen
+    over: threading.Event = field(default_factory=threading.Event, repr=False)
+    """Set when nobody waits for the producer any more: what it writes then would be left behind."""
 
     @contextlib.contextmanager
     def write(self, path: str) -> Iterator[ArtifactFile]:
@@ -102,7 +107,10 @@ class Staging:
             yield from self._written(path, target)
 
     def _written(self, path: str, target: Path) -> Iterator[ArtifactFile]:
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _refuse_after(self.over)
+        # Each below the other, and never staging itself, which is gone when a run has ended.
+        for parent in reversed(target.relative_to(self.directory).parents[:-1]):
+            (self.directory / parent).mkdir(mode=0o700, exist_ok=True)
         temporary = target.with_name(f".{target.name}.partial")
         try:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -112,7 +120,7 @@ class Staging:
             os.fdopen(descriptor, "wb", buffering=1 << 20) as stream,
             self.progress(path, self.expected.get(path)) as advance,
         ):
-            artifact_file = ArtifactFile(stream, path, self.producer, advance)
+            artifact_file = ArtifactFile(stream, path, self.producer, advance, self.over)
             yield artifact_file
         # link fails where rename would silently replace another producer's artifact
         try:
@@ -121,6 +129,11 @@ class Staging:
             raise SourceError(f"artifact {path} is written twice: give each artifact a name of its own") from None
         temporary.unlink()
         logger.info("wrote %s, %s bytes", path, f"{artifact_file.size:,}")
+
+
+def _refuse_after(over: threading.Event) -> None:
+    if over.is_set():
+        raise SourceError("the run was abandoned")
 
 
 def checked_path(path: str) -> PurePosixPath:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from faults.checks import betrayed, is_whole, lost, plain_names
+from faults.archives import betrayed, is_whole, lost, plain_names
 from faults.injections import CELLS, INJECTIONS
+from faults.kills import ended_by_us
+from faults.moments import standing_still
 from faults.play import Result
 from faults.schedule import Case, schedule
 from faults.table import Report, line, lines, write
+from fix_fault_run import Run, eventually, state_of
 from fix_repository import PlainRepository
 
 pytest_plugins = ("fix_server",)
@@ -88,6 +92,27 @@ def test_a_secret_in_a_file_is_noticed(tmp_path: Path) -> None:
     assert list(betrayed(["swordfish"], tmp_path.iterdir())) == ["history.ndjson"]
 
 
+def running(command: list[str], place: Path) -> Run:
+    return Run(subprocess.Popen(command), place / "stdout", place / "stderr", str(place), ())
+
+
+def test_what_still_runs_stands_still_and_can_be_killed(tmp_path: Path) -> None:
+    run = running(["sleep", "60"], tmp_path)
+    with standing_still(run) as still_runs:
+        assert still_runs
+        assert state_of(run.pid) == "T"
+    eventually(lambda: state_of(run.pid) != "T", "it goes on")
+    assert ended_by_us(run)
+
+
+def test_what_has_ended_cannot_be_struck_any_more(tmp_path: Path) -> None:
+    run = running(["true"], tmp_path)
+    eventually(lambda: state_of(run.pid) == "Z", "it has ended")
+    with standing_still(run) as still_runs:
+        assert not still_runs
+    assert not ended_by_us(run)
+
+
 def result(number: int, *, survived: bool = True, lost: tuple[str, ...] = ()) -> Result:
     case = Case(number, 7, "create", "SIGKILL to borg", "boundary", 0.5)
     return Result(case, "at line 3", "killed", (5,), (0,), 2.5, () if survived else ("a process is left",), lost)
@@ -95,29 +120,30 @@ def result(number: int, *, survived: bool = True, lost: tuple[str, ...] = ()) ->
 
 def test_the_table_counts_and_a_failed_run_says_how_to_repeat_it(tmp_path: Path) -> None:
     too_late = Result(Case(4, 7, "drill", "clock jumps", "random", 0.1), "", None, (), (), 0.0, reason="no libfaketime")
-    results = (result(1), result(2, survived=False), result(3, lost=(NAMES[0],)), too_late)
+    refused = replace(too_late, case=replace(too_late.case, number=5), problems=("a secret shows",), reason="")
+    results = (result(1), result(2, survived=False), result(3, lost=(NAMES[0],)), too_late, refused)
     report = Report(7, {"borg": "1.4.5"}, 60.0, results)
     rows = list(lines(report))
-    assert "| SIGKILL to borg | 3 / 1 / 1 |  |  |  |  | 3 / 1 / 1 |" in rows
-    assert "| clock jumps |  |  |  |  | 0 / 0 / 0 | 0 / 0 / 0 |" in rows
-    assert rows[-1] == "| **all** | 3 / 1 / 1 |  |  |  | 0 / 0 / 0 | 3 / 1 / 1 |"
+    assert "| SIGKILL to borg | 3 / 1 / 2 / 1 |  |  |  |  | 3 / 1 / 2 / 1 |" in rows
+    assert "| clock jumps |  |  |  |  | 0 / 0 / 1 / 0 | 0 / 0 / 1 / 0 |" in rows
+    assert rows[-1] == "| **all** | 3 / 1 / 2 / 1 |  |  |  | 0 / 0 / 1 / 0 | 3 / 1 / 3 / 1 |"
     assert "make test-faults SEED=7 ONLY=2" in line(results[1])
     assert "a process is left" in line(results[1])
     assert f"lost: {NAMES[0]}" in line(results[2])
+    assert line(results[4]).startswith("FAIL")
     write(report, tmp_path)
     document = json.loads((tmp_path / "faults.json").read_text("utf-8"))
-    counts = {"runs": 4, "injected": 3, "survived": 1, "lost": 1}
+    counts = {"runs": 5, "injected": 3, "survived": 1, "failed": 3, "lost": 1}
     assert {name: document[name] for name in counts} == counts
     assert document["faults"][0]["exit_codes"] == [5]
-    assert "4 runs, 3 injected, 1 survived, 1 lost." in (tmp_path / "faults.md").read_text("utf-8")
+    page = (tmp_path / "faults.md").read_text("utf-8")
+    assert "5 runs, 3 injected, 1 survived, 3 failed, 1 lost." in page
+    assert "Of those that survived, 0 ended with 0" in page
 
 
-def test_the_readme_gives_the_totals_of_the_results_and_nothing_was_lost() -> None:
+def test_the_readme_gives_the_totals_of_the_results_and_nothing_failed() -> None:
     document = json.loads(RESULTS.read_text("utf-8"))
-    told = re.search(
-        r"\*\*(\d+) runs, (\d+) injected, (\d+) survived, (\d+) lost\*\*", README.read_text("utf-8").replace("\n", " ")
-    )
-    assert told is not None
-    assert tuple(map(int, told.groups())) == tuple(document[name] for name in ("runs", "injected", "survived", "lost"))
-    assert document["lost"] == 0
+    totals = ", ".join(f"{document[name]} {name}" for name in ("runs", "injected", "survived", "failed", "lost"))
+    assert f"**{totals}**" in README.read_text("utf-8").replace("\n", " ")
+    assert document["failed"] == document["lost"] == 0
     assert document["survived"] == document["injected"]

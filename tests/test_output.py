@@ -72,17 +72,36 @@ REFUSED = "No such file or directory: look who changed it, at its rights and at 
 
 
 @pytest.mark.usefixtures("server", "repository")
-def test_what_the_system_refuses_is_one_line(run_command: RunCommand) -> None:
+def test_what_the_system_refuses_is_one_line(run_command: RunCommand, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nobody had expected it: no traceback for what is no bug of ours, but with --verbose where it came from."""
-    said = run_command("dump-chain", "/proc/none/there", exit_code=7)
+    monkeypatch.setenv("BORG_REPO", "/proc/none/repository")
+    said = run_command("init", exit_code=7)
     assert (said.stdout, said.stderr) == ("", f"borg-vault: /proc/none: {REFUSED}")
-    verbose = run_command("--verbose", "dump-chain", "/proc/none/there", exit_code=7)
+    verbose = run_command("--verbose", "init", exit_code=7)
     assert "Traceback" in verbose.stdout
     assert verbose.stderr == said.stderr
 
 
 @pytest.mark.usefixtures("server", "repository")
-def test_evidence_that_has_no_place_is_told_before_the_drill(run_command: RunCommand) -> None:
-    said = run_command("drill", "--evidence", "/proc/none/there", exit_code=7)
-    expected = "borg-vault: /proc/none/there cannot be made: No such file or directory: choose another place\n"
-    assert said.stderr == expected
+@pytest.mark.parametrize("words", [("dump-chain", "/proc/none/there"), ("drill", "--evidence", "/proc/none/there")])
+def test_a_place_that_cannot_be_written_is_told_before_anything_takes_long(
+    run_command: RunCommand, words: tuple[str, ...]
+) -> None:
+    said = run_command(*words, exit_code=7).stderr
+    assert said.startswith("borg-vault: /proc/none/there cannot be written: No such file or directory: ")
+    assert said.endswith("choose another place\n")
+
+
+@pytest.mark.usefixtures("server", "repository")
+def test_a_run_that_fails_keeps_its_exit_code_although_nobody_could_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python would otherwise end with its own code, 120, since the narration is still on its way."""
+    monkeypatch.setenv("BORG_REPO", "/proc/none/repository")
+    first, second = told_to_a_full_disk("--verbose", "create", exit_code=5).splitlines(keepends=True)
+    assert first.startswith("borg-vault: repository default")
+    assert second == f"borg-vault: {FULL}"
+
+
+@pytest.mark.usefixtures("server", "repository")
+def test_beside_a_document_stands_nothing(run_command: RunCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BORG_REPO", "/proc/none/repository")
+    assert run_command("--verbose", "create", "--json", exit_code=5).document["exit_code"] == 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -178,6 +179,28 @@ def test_a_hook_that_hangs_is_ended_and_named(failing: Callable[..., str]) -> No
     assert "badge" in said
     assert "did not finish within" in said
     assert "raise database.timeout" in said
+
+
+@pytest.mark.usefixtures("server", "repository")
+def test_a_hook_that_is_late_leaves_nothing_in_staging(
+    run_cli: RunCli, install_plugin: InstallPlugin, write_config: WriteConfig, tmp_path: Path
+) -> None:
+    """It goes on writing for as long as it is let, in directories of its own; it is stopped and all of it is gone."""
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "a.yaml").write_text("a: 1\n", "utf-8")
+    install_plugin(
+        "import itertools\n@hookimpl\ndef collect_provisioning(staging):\n"
+        "    for number in itertools.count():\n"
+        "        with staging.write(f'more/{number}/file') as file:\n"
+        "            file.write(b'secret')\n        yield file.artifact()\n"
+    )
+    staging, sets = tmp_path / "staging", f'[sets.provisioning]\npath = "{tmp_path}/files"\n'
+    write_config(NAMED + f'label = "prod"\nstaging_directory = "{staging}"\n[database]\ntimeout = "1s"\n' + sets)
+    said = run_cli("create", "--set", "provisioning", exit_code=4).stderr
+    assert said == "borg-vault: hook badge did not finish within 0:00:01: mend it, or raise database.timeout\n"
+    assert [path for path in staging.rglob("*") if path.is_file()] == []
+    time.sleep(0.5)
+    assert list(staging.glob("*/*")) == []
 
 
 def test_a_hook_that_hangs_while_it_verifies_is_named(failing: Callable[..., str]) -> None:

@@ -12,9 +12,10 @@ from typing import NoReturn
 
 import typer
 
+from borg_vault_plugin import narration
 from borg_vault_plugin.cli import backups, drills, itself, proofs, recovery, tarballs, upkeep, wrapped
 from borg_vault_plugin.cli.itself import config_app
-from borg_vault_plugin.cli.options import app, complain, print_lines, unprinted
+from borg_vault_plugin.cli.options import app, complain, print_lines
 from borg_vault_plugin.cli.panels import arrange
 from borg_vault_plugin.errors import Error, PreflightError
 from borg_vault_plugin.redaction import SHORTEST_SHOWN, redacted
@@ -51,7 +52,7 @@ class Terminated(BaseException):
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the program: an Error becomes one line on stderr and its exit code, as does what the system refused."""
     os.umask(0o077)
-    unprinted.clear()
+    narration.unprinted.clear()
     previous = signal.signal(signal.SIGTERM, _terminate)
     words = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -61,11 +62,12 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except typer.TyperException as error:
         _fail(f"{error.format_message()} (see borg-vault --help)", error.exit_code, as_document="--json" in words)
     except OSError as error:
-        logger.debug("where that came from", exc_info=True)
+        if "--json" not in words:
+            logger.debug("where that came from", exc_info=True)
         _fail(_refused(error), PreflightError.exit_code, as_document="--json" in words)
     except Terminated:
         complain("ended by SIGTERM; nothing is left behind")
-        sys.exit(Terminated.exit_code)
+        _end(Terminated.exit_code)
     finally:
         signal.signal(signal.SIGTERM, previous)
     _end(code)
@@ -87,9 +89,10 @@ def _refused(error: OSError) -> str:
 
 def _end(exit_code: int | None) -> NoReturn:
     """Exit; where standard output did not take everything that is told, and is no success."""
-    if not unprinted:
+    if not narration.unprinted:
         sys.exit(exit_code)
-    complain(f"standard output cannot be written: {unprinted[0].strerror}: what was done is done, but not told there")
+    why = narration.unprinted[0].strerror
+    complain(f"standard output cannot be written: {why}: what was done is done, but not told there")
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try once more at its end
     sys.exit(exit_code or 1)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
 from borg_vault_plugin import demo, narration
-from borg_vault_plugin.cli.options import app, exit_codes, print_lines, settings_of
+from borg_vault_plugin.cli.options import app, exit_codes, print_lines, say, settings_of
 from borg_vault_plugin.config import Settings
 from borg_vault_plugin.report import as_json
 from borg_vault_plugin.split import refuse_together
@@ -48,6 +49,7 @@ def demo_(
 
 def _say(line: demo.Line) -> None:
     if line.heading:
-        typer.secho(f"\n{line.text}", bold=True)
+        heading = f"\n{line.text}"
+        say(typer.style(heading, bold=True) if sys.stdout.isatty() else heading)
     else:
         print_lines([line.text])

@@ -19,9 +19,6 @@ from borg_vault_plugin.manifest import program_version
 from borg_vault_plugin.report import Document
 from borg_vault_plugin.wording import visible
 
-unprinted: list[OSError] = []
-"""Why standard output did not take what was printed."""
-
 
 class SetChoice(StrEnum):
     """The sets that `create` and `prune` can be told to work on."""
@@ -47,7 +44,8 @@ class AllowChoice(StrEnum):
 
 def exit_codes(*codes: int) -> str:
     """Give the lines that end a command's help."""
-    return "Exit codes: " + " · ".join(f"{code} {EXIT_CODES[code]}" for code in (0, 1, 2, 3, *codes, 130, 143))
+    everywhere = (0, 1, 2, 3, 7, 130, 143)
+    return "Exit codes: " + " · ".join(f"{code} {EXIT_CODES[code]}" for code in sorted({*everywhere, *codes}))
 
 
 app = typer.Typer(
@@ -112,7 +110,7 @@ def say(text: str) -> None:
     try:
         print(text, flush=True)
     except OSError as error:
-        unprinted.append(error)
+        narration.unprinted.append(error)
 
 
 def complain(message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -105,8 +106,10 @@ def _make(directory: Path) -> None:
     """Have a directory for the evidence before anything takes long. Raises PreflightError."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
     except OSError as error:
-        raise PreflightError(f"{directory} cannot be made: {error.strerror}: choose another place") from error
+        raise PreflightError(f"{directory} cannot be written: {error.strerror}: choose another place") from error
 
 
 @contextlib.contextmanager

@@ -143,17 +143,20 @@ def _memory_budgets(results: Results) -> list[Budget]:
 
 
 def _doubling(results: Results) -> Budget:
-    """Compare the largest size with the next one that is at least nearly half of it."""
-    smaller = max((size for size in results.sizes if size * DOUBLED <= max(results.sizes)), default=0)
+    """Compare the largest size with the next one, that of the nights among them, that is at most about half of it."""
+    measured = (*results.sizes, results.entries)
+    smaller = max((size for size in measured if size * DOUBLED <= max(results.sizes, default=0)), default=0)
     what = "its growth from one size to the next, at least twice as many entries"
     if not smaller:
         return Budget(what, f"≤ {MOST_GROWTH:.2f} {TIMES}", NOT_MEASURED, None)
-    peaks = [
-        max((one.cost.program_bytes for one in sized(results, "night", OURS, size)), default=None)
-        for size in (smaller, max(results.sizes))
-    ]
+    peaks = [_peak(results, size) for size in (smaller, max(results.sizes))]
     what = f"its growth from {smaller:,} to {max(results.sizes):,} entries"
     return _at_most(what, ratio(peaks[1], peaks[0]), MOST_GROWTH, f"{{:.2f}} {TIMES}")
+
+
+def _peak(results: Results, size: int) -> int | None:
+    of_size = sized(results, "night", OURS, size) or nights(results, "youngest", OURS)
+    return max((one.cost.program_bytes for one in of_size), default=None)
 
 
 def _at_most(what: str, value: float | None, limit: float, form: str) -> Budget:

@@ -1,4 +1,4 @@
-"""`make test-faults`: play a schedule, print the table, keep the results; exit code 1 when anything was lost."""
+"""`make test-faults`: play a schedule, print the table, keep the results; exit code 1 unless all survived."""
 
 from __future__ import annotations
 

@@ -36,10 +36,10 @@ def jumping_clock(scene: Scene) -> Iterator[Strike]:
         if who != "host":
             stack.enter_context(_clocked_server(scene, variables))
 
-        def strike(run: Run) -> str:
-            with standing_still(run), clock.open("r+b") as file:
+        def strike(run: Run) -> str | None:
+            with standing_still(run) as still_runs, clock.open("r+b") as file:
                 file.write(struct.pack("q", jump))
-            return f"{who}: {jump:+,d} s"
+            return f"{who}: {jump:+,d} s" if still_runs else None
 
         yield strike
     scene.variables.clear()

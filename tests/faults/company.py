@@ -9,6 +9,7 @@ from pathlib import Path
 from fix_fault_run import Run
 from fix_plugin import HEADER
 
+from borg_vault_plugin.errors import LockedError, SourceError
 from faults.moments import Fault, Scene, Strike
 
 
@@ -17,10 +18,11 @@ def at_once(count: int) -> Fault:
 
     @contextmanager
     def fault(scene: Scene) -> Iterator[Strike]:
-        def strike(_run: Run) -> str:
+        def strike(run: Run) -> str | None:
             for _ in range(count - 1):
                 scene.begin()
-            return f"{count} at once"
+            # One that was refused has met the others.
+            return f"{count} at once" if run.popen.poll() in (None, LockedError.exit_code) else None
 
         yield strike
 
@@ -32,8 +34,10 @@ import time
 from pathlib import Path
 
 def hang(hook):
-    while Path({flag!r}).exists() and hook == {hook!r}:
-        time.sleep(0.05)
+    if hook == {hook!r}:
+        Path({begun!r}).touch()
+        while Path({flag!r}).exists():
+            time.sleep(0.05)
 
 @hookimpl
 def collect_artifacts(snapshot, staging):
@@ -53,19 +57,28 @@ def backup_finished(report):
 """
 
 
+# How a run must end, and what it must say: what only announces a backup does not make it fail.
+HOOKS = {
+    "collect_artifacts": (SourceError.exit_code, "hook badge did not finish"),
+    "verify_staging": (SourceError.exit_code, "hook badge did not finish"),
+    "backup_finished": (0, "plugin badge could not announce the backup"),
+}
+
+
 @contextmanager
 def hanging_hook(scene: Scene) -> Iterator[Strike]:
-    """Let a third party's hook never return; the configuration gives hooks three seconds."""
-    hooks = ("collect_artifacts", "verify_staging", "backup_finished")
-    hook = hooks[int(scene.case.place * (3 if scene.case.command == "create" else 2))]
-    flag = scene.site.place / "hang"
+    """Let a third party's hook never return; the configuration gives every hook six seconds."""
+    hook = [*HOOKS][int(scene.case.place * (3 if scene.case.command == "create" else 2))]
+    code, scene.says = HOOKS[hook]
+    scene.codes = frozenset((code,))
+    flag, begun = scene.site.place / "hang", scene.site.place / "hangs"
     flag.touch()
-    install(scene.site.place / "site", HANGING.format(flag=str(flag), hook=hook))
-    scene.site.configure(plugins='"badge"', timeout="3s")
+    install(scene.site.place / "site", HANGING.format(flag=str(flag), begun=str(begun), hook=hook))
+    scene.site.configure(plugins='"badge"', timeout="6s")
 
-    def strike(_run: Run) -> str:
+    def strike(run: Run) -> str | None:
         scene.moment = f"in {hook}"
-        return "hangs"
+        return "hangs" if scene.soon(run, lambda: begun.exists() or None) else None
 
     yield strike
     flag.unlink()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from fix_fault_run import Run
 
+from faults.kills import ended_by_us
 from faults.moments import Fault, Scene, Strike, standing_still
 
 
@@ -18,8 +18,10 @@ def damaged(how: Callable[[Scene, Path], str]) -> Fault:
 
     @contextmanager
     def fault(scene: Scene) -> Iterator[Strike]:
-        def strike(run: Run) -> str:
-            with standing_still(run):
+        def strike(run: Run) -> str | None:
+            with standing_still(run) as still_runs:
+                if not still_runs:
+                    return None
                 files = sorted((scene.site.repository.path / "data").glob("*/*"), key=lambda path: int(path.name))
                 chosen = scene.dice.choice([path for path in files if path.stat().st_size > 1000] or files)
                 return f"segment {chosen.name} {how(scene, chosen)}"
@@ -63,8 +65,8 @@ def lost_history(how: Callable[[bytes, bytes], bytes | None]) -> Fault:
 
         def strike(run: Run) -> str | None:
             scene.soon(run, lambda: True if history.read_bytes() != before else None)
-            run.signal(signal.SIGKILL)
-            run.popen.wait()
+            if not ended_by_us(run):
+                return None
             there = history.read_bytes()
             kept = how(before, there)
             if kept is None:

@@ -41,10 +41,10 @@ def full_disk(place: Callable[[Scene], Path], size: str) -> Fault:
     def fault(scene: Scene) -> Iterator[Strike]:
         with small_disk(place(scene), size) as disk:
 
-            def strike(run: Run) -> str:
-                with standing_still(run):
+            def strike(run: Run) -> str | None:
+                with standing_still(run) as still_runs:
                     disk.fill()
-                return "filled"
+                return "filled" if still_runs else None
 
             yield strike
             if (disk.path / FILLER).exists():
@@ -84,8 +84,8 @@ def _taken_away(scene: Scene) -> Iterator[Strike]:
     choice = scene.dice.choice(("state", "history", "staging", "repository", "data"))
     mode = scene.dice.choice((0, 0o500))
 
-    def strike(run: Run) -> str:
-        with standing_still(run):
+    def strike(run: Run) -> str | None:
+        with standing_still(run) as still_runs:
             path = {
                 "state": scene.site.state,
                 "history": scene.site.history,
@@ -95,7 +95,7 @@ def _taken_away(scene: Scene) -> Iterator[Strike]:
             }[choice]
             changed.append((path, path.stat().st_mode))
             path.chmod(mode)
-        return f"{choice}: mode {mode:04o}"
+        return f"{choice}: mode {mode:04o}" if still_runs else None
 
     yield strike
     for path, before in changed:
@@ -115,9 +115,9 @@ def _read_only(scene: Scene) -> Iterator[Strike]:
     with small_disk(choice, "512m"):
 
         def strike(run: Run) -> str | None:
-            with standing_still(run):
+            with standing_still(run) as still_runs:
                 done = remounted(choice, "ro")
-            return f"{choice.name}: read-only" if done else None
+            return f"{choice.name}: read-only" if done and still_runs else None
 
         yield strike
         remounted(choice, "rw")
@@ -146,14 +146,14 @@ def linked_staging(scene: Scene) -> Iterator[Strike]:
         path = scene.soon(run, chosen)
         if path is None:
             return None
-        with standing_still(run):
+        with standing_still(run) as still_runs:
             try:
                 path.rename(aside)
             except FileNotFoundError:
                 return None
             path.symlink_to(elsewhere)
             links.append(path)
-        return f"{path.relative_to(scene.site.place)} leads elsewhere"
+        return f"{path.relative_to(scene.site.place)} leads elsewhere" if still_runs else None
 
     def chosen() -> Path | None:
         below = [path for path in staging_disk(scene).rglob("*") if path.is_dir() and ".borg-vault" not in path.name]
@@ -165,5 +165,7 @@ def linked_staging(scene: Scene) -> Iterator[Strike]:
         if path.is_symlink():
             path.unlink()
     shutil.rmtree(aside, ignore_errors=True)
+    there = {path.relative_to(elsewhere).as_posix(): path for path in elsewhere.rglob("*") if not path.is_dir()}
+    assert there.keys() == PRECIOUS.keys(), f"behind the link there is now {sorted(there)}"
     for name, text in PRECIOUS.items():
-        assert (elsewhere / name).read_text("utf-8") == text, f"{name} behind the link was touched"
+        assert there[name].read_bytes() == text.encode(), f"{name} behind the link was touched"

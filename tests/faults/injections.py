@@ -16,7 +16,7 @@ from faults.ground import COMMANDS, STAGING
 from faults.kills import cut, kill_backend, kill_child, kill_postmaster, kill_us
 from faults.moments import BORG, CLIENT, Fault
 
-BEFORE = "^database "  # the proxy cuts by itself, once enough bytes have passed
+BEFORE = r"^database |, PostgreSQL \d+: "  # the proxy cuts by itself, once enough bytes have passed; so hangs a hook
 KILLED = -signal.SIGKILL
 ON_SERVER = ("create", "stage", "restore --swap", "drill")
 
@@ -33,6 +33,10 @@ class Injection:
     """What retention may ask about in the next run, as it must (exit code 12), until an operator has accepted it."""
     damages: bool = False
     """Whether archives are damaged: Borg repairs the repository before the next run."""
+    severs: bool = False
+    """Whether the server or the way to it is lost: then nobody may know what became of a COMMIT."""
+    refuses: bool = False
+    """Whether the operating system refuses what nobody expects it to."""
 
 
 def ending(*codes: int, **of_command: tuple[int, ...]) -> dict[str, frozenset[int]]:
@@ -78,43 +82,47 @@ INJECTIONS: dict[str, Injection] = {
         matching(BORG),
     ),
     "SIGKILL to a backend": Injection(
-        kill_backend, only(ON_SERVER, ending(0, 4, restore=(0, 4, 10, 11, 12), drill=(0, 10, 11)))
+        kill_backend, only(ON_SERVER, ending(0, 4, restore=(0, 4, 10, 11, 12), drill=(0, 10, 11))), severs=True
     ),
     "SIGKILL to the postmaster": Injection(
-        kill_postmaster, only(ON_SERVER, ending(0, 4, restore=(0, 4, 10, 11, 12), drill=(0, 10, 11)))
+        kill_postmaster, only(ON_SERVER, ending(0, 4, restore=(0, 4, 10, 11, 12), drill=(0, 10, 11))), severs=True
     ),
+    # A restore asks it, too: it exports the restored database once more.
     "connection cut in mid-COPY": Injection(
-        cut(CHAIN, 1, 400_000),
+        cut(CHAIN, 1, 400_000, asking=ON_SERVER[:3]),
         only(ON_SERVER[:3], ending(4, restore=(4, 10, 11, 12))),
-        lambda command: None if command == "restore --swap" else BEFORE,
+        matching(BEFORE),
+        severs=True,
     ),
     "connection cut in mid-dump": Injection(
-        cut(b"COPY public.padding ", 1, 4_000_000),
+        cut(b"COPY public.padding ", 1, 4_000_000, asking=STAGING),
         only(ON_SERVER[:3], ending(4, restore=(4, 10, 11, 12))),
-        lambda command: CLIENT if command == "restore --swap" else BEFORE,
+        lambda command: BEFORE if command in STAGING else CLIENT,
+        severs=True,
     ),
     "staging disk full": Injection(
         full_disk(staging_disk, "512m"),
-        only(ON_SERVER, ending(0, 4, 7, restore=(0, 4, 5, 7, 10, 11), drill=(0, 5, 7, 10, 11))),
+        only(ON_SERVER, ending(0, 4, 7, restore=(0, 4, 5, 7, 10, 11), drill=(0, 4, 5, 7, 10, 11))),
+        refuses=True,
     ),
     "repository disk full": Injection(
-        full_disk(lambda scene: scene.site.repository.path, "96m"), ending(0, 5, 7, stage=(0, 11), drill=(0, 5, 10, 11))
+        full_disk(lambda scene: scene.site.repository.path, "96m"),
+        ending(0, 5, 7, stage=(0, 11), drill=(0, 5, 10, 11)),
+        refuses=True,
     ),
-    "state disk full": Injection(full_disk(lambda scene: scene.site.state, "4m"), ending(0, 3)),
+    "state disk full": Injection(full_disk(lambda scene: scene.site.state, "4m"), ending(0, 3), refuses=True),
     "clock jumps": Injection(jumping_clock, ending(0, 12, drill=(0,)), accepted=frozenset((FUTURE,))),
     "segment truncated": Injection(damaged(truncated), DAMAGED, accepted=EXPLAINED, damages=True),
     "segment flipped": Injection(damaged(flipped), DAMAGED, accepted=EXPLAINED, damages=True),
     "segment missing": Injection(damaged(missing), DAMAGED, accepted=EXPLAINED, damages=True),
-    "permissions changed": Injection(permissions, ending(0, 3, 4, 5, 7, 11, 12)),
-    "staging is a link": Injection(linked_staging, only(ON_SERVER, ending(0, 4, 5, 7, 10, 11))),
+    "permissions changed": Injection(permissions, ending(0, 3, 4, 5, 7, 11, 12), refuses=True),
+    "staging is a link": Injection(linked_staging, only(ON_SERVER, ending(0, 4, 5, 7, 10, 11)), refuses=True),
     "two at once": Injection(at_once(2), ending(0, 6)),
     "ten at once": Injection(at_once(10), ending(0, 6)),
-    "a hook hangs": Injection(hanging_hook, only(STAGING, ending(0, 4)), matching("^wrote ")),
+    "a hook hangs": Injection(hanging_hook, only(STAGING, ending(4, create=(0, 4))), matching(BEFORE)),
     "history reverted": Injection(
-        lost_history(reverted), only(REMEMBERED, ending(0, KILLED)), COMMITTED.get, accepted=EXPLAINED
+        lost_history(reverted), only(REMEMBERED, ending(KILLED)), COMMITTED.get, accepted=EXPLAINED
     ),
-    "history torn": Injection(
-        lost_history(torn), only(REMEMBERED, ending(0, KILLED)), COMMITTED.get, accepted=EXPLAINED
-    ),
+    "history torn": Injection(lost_history(torn), only(REMEMBERED, ending(KILLED)), COMMITTED.get, accepted=EXPLAINED),
 }
 CELLS = {name: tuple(injection.codes) for name, injection in INJECTIONS.items()}

@@ -11,7 +11,6 @@ from pathlib import Path
 from fix_fault_proxy import loopback_before
 from fix_fault_run import Process, Run, processes_of
 
-from faults.ground import STAGING
 from faults.moments import Fault, Scene, Strike, backends, program_of
 
 
@@ -19,11 +18,16 @@ from faults.moments import Fault, Scene, Strike, backends, program_of
 def kill_us(_scene: Scene) -> Iterator[Strike]:
     """SIGKILL to the program."""
 
-    def strike(run: Run) -> str:
-        run.signal(signal.SIGKILL)
-        return "killed"
+    def strike(run: Run) -> str | None:
+        return "killed" if ended_by_us(run) else None
 
     yield strike
+
+
+def ended_by_us(run: Run) -> bool:
+    """Kill the program; False when it has ended by itself."""
+    run.signal(signal.SIGKILL)
+    return run.popen.wait() == -signal.SIGKILL
 
 
 def kill_child(*programs: str) -> Fault:
@@ -78,7 +82,9 @@ def kill_backend(scene: Scene) -> Iterator[Strike]:
 
     def strike(run: Run) -> str | None:
         found = scene.soon(run, lambda: look(run))
-        return f"killed {found[1]}"[:60] if found is not None and killed(found[0]) else None
+        if found is None or run.popen.poll() is not None or not killed(found[0]):
+            return None
+        return f"killed {found[1]}"[:60]
 
     yield strike
     scene.ground.run_again()
@@ -90,33 +96,36 @@ def kill_postmaster(scene: Scene) -> Iterator[Strike]:
 
     def strike(run: Run) -> str | None:
         server = scene.soon(run, lambda: postmaster(scene, run))
-        return "killed" if server is not None and killed(server) else None
+        if server is None or run.popen.poll() is not None or not killed(server):
+            return None
+        return "killed"
 
     yield strike
     scene.ground.run_again()
 
 
-def cut(sign: bytes, least: int, most: int) -> Fault:
-    """Cut the connection after so many bytes of the answer to a query; anywhere when the command asks none such."""
+def cut(sign: bytes, least: int, most: int, *, asking: tuple[str, ...]) -> Fault:
+    """Cut the connection after so many bytes of the answer to a query; anywhere in commands that do not ask it."""
 
     @contextmanager
     def fault(scene: Scene) -> Iterator[Strike]:
         with loopback_before(scene.ground.cluster) as proxy:
             scene.url = proxy.url(scene.site.vault)
-            exactly = scene.case.command in STAGING
+            exactly = scene.case.command in asking
             if exactly:
                 after = scene.dice.randint(least, most)
                 proxy.cut(sign, after=after)
 
             def strike(run: Run) -> str | None:
                 if not exactly:
-                    return f"cut {cut_now} connections" if (cut_now := scene.soon(run, cut_some)) else None
+                    count = scene.soon(run, lambda: cut_some(run))
+                    return f"cut {count} connections" if count else None
                 found = scene.soon(run, lambda: proxy.reached.is_set() or None)
                 scene.moment = f"{after:,} bytes into {sign.decode().strip()}"
                 return "cut" if found else None
 
-            def cut_some() -> int | None:
-                return proxy.cut_all() or None
+            def cut_some(run: Run) -> int | None:
+                return (run.popen.poll() is None and proxy.cut_all()) or None
 
             yield strike
 

@@ -6,7 +6,6 @@ standard output), off /proc and off the files that it makes. Nothing in the prog
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import signal
@@ -19,7 +18,7 @@ from random import Random
 from typing import TypeVar
 
 from fix_cli import COMMAND
-from fix_fault_run import Process, Run, finish, launched
+from fix_fault_run import Process, Run, eventually, finish, launched, state_of
 
 from faults.ground import Ground, Normal, Site
 from faults.schedule import Case
@@ -52,6 +51,12 @@ class Scene:
     variables: dict[str, str] = field(default_factory=dict)
     moment: str = ""
     """When it happened, in words."""
+    happened: str | None = None
+    """What was done, also when something went wrong afterwards."""
+    codes: frozenset[int] | None = None
+    """How exactly this run must end, where more is known than of every run with this fault."""
+    says: str = ""
+    """What must be in its messages."""
     last_words: list[str] = field(default_factory=list)
     """What the first run wrote to standard error."""
 
@@ -70,16 +75,16 @@ class Scene:
     def await_moment(self, run: Run, pattern: str | None) -> bool:
         """Wait until it is time; False when the run ended before. A pattern says which lines of narration count."""
         if pattern is None and self.case.kind == "random":
-            return self._await_instant(run)
-        return self._await_line(run, pattern or "")
+            self._await_instant(run)
+            return run.popen.poll() is None
+        return self._await_line(run, pattern or "") and run.popen.poll() is None
 
-    def _await_instant(self, run: Run) -> bool:
+    def _await_instant(self, run: Run) -> None:
         wait = self.normal.seconds * self.case.place
         self.moment = f"{wait:.2f} s after its start"
         deadline = time.monotonic() + wait
         while time.monotonic() < deadline and run.popen.poll() is None:
             time.sleep(LOOK_SECONDS)
-        return run.popen.poll() is None
 
     def _await_line(self, run: Run, pattern: str) -> bool:
         usual = sum(1 for line in self.normal.lines if re.search(pattern, line))
@@ -144,13 +149,15 @@ Fault = Callable[[Scene], AbstractContextManager[Strike]]
 
 
 @contextmanager
-def standing_still(run: Run) -> Iterator[None]:
-    """Stop the program, not its children, while something is done."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(run.pid, signal.SIGSTOP)
-    yield
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(run.pid, signal.SIGCONT)
+def standing_still(run: Run) -> Iterator[bool]:
+    """Stop the program, not its children, while something is done; gives whether it was still there to be stopped."""
+    run.popen.send_signal(signal.SIGSTOP)
+    if run.popen.returncode is None:
+        eventually(lambda: state_of(run.pid) in "TXZ", "the program stands still, or has ended")
+    try:
+        yield run.popen.poll() is None
+    finally:
+        run.popen.send_signal(signal.SIGCONT)
 
 
 def program_of(process: Process) -> str:

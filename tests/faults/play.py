@@ -7,7 +7,8 @@ import traceback
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from faults.checks import Aftermath, look_after
+from faults.archives import Aftermath
+from faults.checks import look_after
 from faults.ground import Ground, Normal
 from faults.injections import INJECTIONS
 from faults.moments import NotHereError, Scene
@@ -34,9 +35,14 @@ class Result:
     """The last line that the first run wrote to standard error, without its own directory."""
 
     @property
+    def failed(self) -> bool:
+        """Whether something does not hold that must, whatever had happened by then."""
+        return bool(self.problems or self.lost)
+
+    @property
     def survived(self) -> bool:
-        """Whether everything holds that must."""
-        return self.happened is not None and not self.problems and not self.lost
+        """Whether something happened, and everything holds that must."""
+        return self.happened is not None and not self.failed
 
 
 def play(ground: Ground, normal: Normal, case: Case) -> Result:
@@ -55,10 +61,9 @@ def _attempted(ground: Ground, normal: Normal, case: Case) -> Result:
     with ground.site(f"run_{case.number}") as site:
         scene = Scene(case, ground, site, normal, case.dice())
         codes: list[int] = []
-        happened: str | None = None
         try:
-            happened = _struck(scene, codes)
-            after = look_after(scene, INJECTIONS[case.fault], codes) if happened else _before_time(scene, codes)
+            _strike(scene, codes)
+            after = look_after(scene, INJECTIONS[case.fault], codes) if scene.happened else _before_time(scene, codes)
         except NotHereError as missing:
             return Result(case, "", None, (), (), 0.0, reason=str(missing))
         except Exception:  # noqa: BLE001 - one run's failure must not end the others
@@ -69,7 +74,7 @@ def _attempted(ground: Ground, normal: Normal, case: Case) -> Result:
     seconds = round(time.monotonic() - begun, 2)
     ends = tuple(codes), tuple(after.next_codes)
     problems, said = tuple(after.problems), _last_words(scene)
-    return Result(case, scene.moment, happened, *ends, seconds, problems, tuple(after.lost), said=said)
+    return Result(case, scene.moment, scene.happened, *ends, seconds, problems, tuple(after.lost), said=said)
 
 
 def _last_words(scene: Scene) -> str:
@@ -78,20 +83,19 @@ def _last_words(scene: Scene) -> str:
 
 def _before_time(scene: Scene, codes: list[int]) -> Aftermath:
     """Note a run that failed although nothing had happened to it."""
-    after = Aftermath()
-    for run, code in zip(scene.runs, codes, strict=True):
-        after.demand(code <= 0, f"exit code {code} before anything happened: {run.said().stderr.strip()[-300:]}")
+    # Others, which came too late for it, may have met each other.
+    after, said = Aftermath(), scene.runs[0].said().stderr.strip()
+    after.demand(codes[0] <= 0, f"exit code {codes[0]} before anything happened: {said[-300:]}")
     return after
 
 
-def _struck(scene: Scene, codes: list[int]) -> str | None:
-    """Run the command and let it happen; give what happened, once every run has ended and things are right again."""
+def _strike(scene: Scene, codes: list[int]) -> None:
+    """Run the command and let it happen; every run has ended afterwards, and things are right again."""
     injection = INJECTIONS[scene.case.fault]
     with ExitStack() as stack:
         strike = stack.enter_context(injection.fault(scene))
         run = scene.begin()
-        in_time = scene.await_moment(run, injection.pattern(scene.case.command))
-        happened = strike(run) if in_time else None
+        if scene.await_moment(run, injection.pattern(scene.case.command)):
+            scene.happened = strike(run)
         codes += [scene.ended(one) for one in scene.runs]
-    scene.last_words = scene.runs[0].said().stderr.splitlines()
-    return happened
+        scene.last_words = scene.runs[0].said().stderr.splitlines()

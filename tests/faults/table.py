@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,8 @@ NOTES = """\
 What must hold after each run and the one after it: every plainly named archive extracts whole with plain Borg, its
 SHA256SUMS hold, and `borg-vault verify` passes it; none is gone but what retention may take; the live database is what
 it was or, after a swap, what the archive holds; no secret is in what was said, in the state directory or in an archive;
-no process, lock, staging or scratch directory is left; the next run ends with 0.
+no process, lock, staging or scratch directory is left; the next run ends with 0. A run counts as injected only when the
+program still ran when it was struck, and as failed when anything does not hold, injected or not.
 
 - Killed runs leave their scratch directories until the next run that finds them unheld for a minute: here their times
   are set back by an hour instead of waiting.
@@ -33,8 +34,16 @@ no process, lock, staging or scratch directory is left; the next run ends with 0
   clock.c): the time of day jumps, clocks that only count go on.
 - Modes are taken away from root by running without CAP_DAC_OVERRIDE; for the drill, which needs that, the disk becomes
   read-only. Small disks are tmpfs, which only root can mount: elsewhere these runs are not injected.
-- Connections are cut in mid-COPY and mid-dump after a number of bytes, by a proxy on loopback; a restore's
-  at the moments of its children.""".splitlines()
+- Connections are cut after a number of bytes by a proxy on loopback: in mid-COPY when the chain is exported (by a
+  restore: when it exports the restored database once more), in mid-dump when `pg_dump` reads a table. A restore's in
+  "mid-dump" are all cut at once when one of its `pg_dump` and `pg_restore` runs.
+- After a swap that ended with 0 only the archived content may be live, after one that failed only what was live; where
+  the program was killed, or the server or the way to it was lost, the COMMIT may have been made or not.
+- That the operating system refuses where nobody expected it is allowed only when a disk is full, rights were changed or
+  staging is a link.
+- Archives that the struck run has made are looked at before the next run, with a copy of the state directory.
+- Where a hook hangs the run ends with 4 and names it; where the hook only announces the backup, it names it and ends
+  with 0.""".splitlines()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +55,16 @@ class Report:
     seconds: float
     results: tuple[Result, ...]
 
-    @property
-    def totals(self) -> dict[str, int]:
-        """Count the runs, those to which it happened, those that survived it, and the archives that were lost."""
-        happened = [one for one in self.results if one.happened is not None]
-        return {
-            "runs": len(self.results),
-            "injected": len(happened),
-            "survived": sum(one.survived for one in happened),
-            "lost": sum(len(one.lost) for one in self.results),
-        }
+
+def counted(results: Sequence[Result]) -> dict[str, int]:
+    """Count runs, those to which it happened, those that survived it, those that failed, and the archives lost."""
+    return {
+        "runs": len(results),
+        "injected": sum(one.happened is not None for one in results),
+        "survived": sum(one.survived for one in results),
+        "failed": sum(one.failed for one in results),
+        "lost": sum(len(one.lost) for one in results),
+    }
 
 
 def line(result: Result) -> str:
@@ -64,7 +73,7 @@ def line(result: Result) -> str:
     told = result.happened or f"not injected{': ' * bool(result.reason)}{result.reason}"
     codes = ",".join(map(str, sorted(set(result.exit_codes))))
     after = ",".join(map(str, result.next_codes))
-    state = "ok  " if result.survived else "FAIL" if result.happened or result.problems else "-   "
+    state = "ok  " if result.survived else "FAIL" if result.failed else "-   "
     words = f"{state} {case.number:3} {case.command:14} {case.fault}: {told}; {result.moment}; {codes}, then {after}"
     if state != "FAIL":
         return f"{words} ({result.seconds:.1f} s)" + f"\n     {result.said}" * bool(result.said)
@@ -78,22 +87,21 @@ def again(result: Result) -> str:
 
 
 def lines(report: Report) -> Iterator[str]:
-    """Give the table as Markdown: for every fault and command injected / survived / lost."""
-    yield f"| injected / survived / lost | {' | '.join(COMMANDS)} | all |"
+    """Give the table as Markdown: for every fault and command injected / survived / failed / lost."""
+    yield f"| injected / survived / failed / lost | {' | '.join(COMMANDS)} | all |"
     yield f"|---|{'---|' * (len(COMMANDS) + 1)}"
     for fault in INJECTIONS:
         of_fault = [one for one in report.results if one.case.fault == fault]
         cells = [_cell([one for one in of_fault if one.case.command == command]) for command in COMMANDS]
         yield f"| {fault} | {' | '.join(cells)} | {_cell(of_fault)} |"
     of_command = [[one for one in report.results if one.case.command == command] for command in COMMANDS]
-    yield f"| **all** | {' | '.join(map(_cell, of_command))} | {_cell(list(report.results))} |"
+    yield f"| **all** | {' | '.join(map(_cell, of_command))} | {_cell(report.results)} |"
 
 
-def _cell(results: list[Result]) -> str:
-    happened = [one for one in results if one.happened is not None]
+def _cell(results: Sequence[Result]) -> str:
     if not results:
         return ""
-    return f"{len(happened)} / {sum(one.survived for one in happened)} / {sum(len(one.lost) for one in results)}"
+    return " / ".join(str(total) for name, total in counted(results).items() if name != "runs")
 
 
 def write(report: Report, directory: Path) -> None:
@@ -105,7 +113,7 @@ def write(report: Report, directory: Path) -> None:
         "seed": report.seed,
         "versions": dict(report.made_with),
         "seconds": report.seconds,
-        **report.totals,
+        **counted(report.results),
         "faults": [_row(one) for one in report.results],
     }
     (directory / f"{NAME}.json").write_text(json.dumps(document, indent=1) + "\n", "utf-8")
@@ -130,12 +138,13 @@ def _row(result: Result) -> dict[str, object]:
 
 
 def _page(report: Report, made: str) -> Iterator[str]:
-    totals = report.totals
+    well = sum(one.survived and not any(one.exit_codes) for one in report.results)
     yield "# What was broken on purpose"
     yield ""
     yield f"Seed {report.seed}, {made}, {report.seconds / 60:.0f} minutes, with {_with(report.made_with)}."
     yield ""
-    yield f"{totals['runs']} runs, {totals['injected']} injected, {totals['survived']} survived, {totals['lost']} lost."
+    yield f"{', '.join(f'{total} {name}' for name, total in counted(report.results).items())}."
+    yield f"Of those that survived, {well} ended with 0: they no longer needed what broke, or could do without it."
     yield ""
     yield from lines(report)
     yield ""

@@ -34,5 +34,5 @@ def faults() -> Iterator[str]:
     path = ROOT / FAULTS / "faults.json"
     if path.exists():
         found = json.loads(path.read_bytes())
-        totals = ", ".join(f"{found[name]} {name}" for name in ("runs", "injected", "survived", "lost"))
+        totals = ", ".join(f"{found[name]} {name}" for name in ("runs", "injected", "survived", "failed", "lost"))
         yield from wrapped(f"**{totals}**: [what happened to which command]({FAULTS / 'faults.md'}).")
