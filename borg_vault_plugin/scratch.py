@@ -7,6 +7,7 @@ process; whoever makes the next one beside it removes it, since it may hold a re
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -40,6 +41,23 @@ def scratch_directory(place: Path) -> Iterator[Path]:
             yield directory
         finally:
             _remove(directory)
+
+
+@contextlib.contextmanager
+def held(directory: Path) -> Iterator[Path]:
+    """Give a path that leads to a directory as it is now, also for children, whatever is put in its place later.
+
+    Raises OSError when a link stands there, or in the place of the scratch directory that it is in.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        for ours in (one for one in directory.parents if one.name.startswith(PREFIX)):
+            if ours.is_symlink():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(ours))
+        # A child changes its directory before it lets go of what it has inherited.
+        yield Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
 
 
 def private_place(place: Path) -> Path:

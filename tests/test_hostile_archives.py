@@ -61,6 +61,24 @@ def test_what_no_run_of_ours_stores_is_not_extracted(
     assert list((tmp_path / "place").iterdir()) == []
 
 
+def test_nothing_is_extracted_through_a_link(
+    repository: PlainRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HERE", PASSPHRASE)
+    repository.add("archive")
+    nas = open_repository("nas", RepositorySettings(path=str(repository.path), passphrase=SecretReference(env="HERE")))
+    place, link = tmp_path / "place", tmp_path / "link"
+    place.mkdir()
+    link.symlink_to(place)
+    with pytest.raises(
+        RepositoryError, match=r"cannot extract archive to .*/link: Not a directory: look who changed it"
+    ):
+        nas.extract("archive", link)
+    assert list(place.iterdir()) == []
+    nas.extract("archive", place)
+    assert list(place.iterdir()) != []
+
+
 @pytest.mark.parametrize("path", ["/etc/cron.d/x", "../x", "chain/../../x", "chain/.."])
 def test_a_path_that_leads_out_of_an_archive_is_strange(path: str) -> None:
     """Borg stores none: who changes Borg can."""

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from borg_vault_plugin.errors import PreflightError
-from borg_vault_plugin.scratch import private_place, scratch_directory
+from borg_vault_plugin.process import plain_environment, run
+from borg_vault_plugin.scratch import held, private_place, scratch_directory
 
 
 def test_it_is_private_and_gone_at_the_end(tmp_path: Path) -> None:
@@ -63,3 +64,25 @@ def test_a_place_that_cannot_be_made_is_named_with_what_to_do() -> None:
     expected = r"^cannot make /proc/none/place: No such file or directory: mend that, or set staging_directory$"
     with pytest.raises(PreflightError, match=expected):
         private_place(Path("/proc/none/place"))
+
+
+def test_a_directory_that_is_held_stays_the_same_for_children(tmp_path: Path) -> None:
+    """Whatever is put in its place while a child is started, or before that."""
+    place, elsewhere = tmp_path / "bv-place", tmp_path / "elsewhere"
+    place.mkdir()
+    elsewhere.mkdir()
+    with held(place) as path:
+        place.rename(tmp_path / "aside")
+        place.symlink_to(elsewhere)
+        assert run(["touch", "file"], env=plain_environment(), timeout=10, cwd=path).returncode == 0
+    assert [one.name for one in (tmp_path / "aside").iterdir()] == ["file"]
+    assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["bv-place", "bv-place/set"])
+def test_a_link_in_its_place_is_not_held(name: str, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "set").mkdir(parents=True)
+    (tmp_path / "bv-place").symlink_to(elsewhere)
+    with pytest.raises(NotADirectoryError), held(tmp_path / name):
+        pass

@@ -30,6 +30,7 @@ from borg_vault_plugin.borg.arguments import Storing, create_arguments, keep_opt
 from borg_vault_plugin.borg.program import Borg, environment, find_borg, readable_once
 from borg_vault_plugin.errors import ConfigError, PreflightError, RepositoryError, RepositoryLockedError
 from borg_vault_plugin.progress import Advance
+from borg_vault_plugin.scratch import held
 from borg_vault_plugin.secret import reveal
 from borg_vault_plugin.sections import RepositorySettings
 
@@ -165,7 +166,14 @@ class Repository:
         plain = ("--noacls", "--noxattrs", "--noflags")
         strip = (f"--strip-components={len(PurePosixPath(root).parts)}",) if root else ()
         patterns = map(_below, wanted)
-        self._run(f"cannot extract {archive}", "extract", *plain, *strip, f"::{archive}", *patterns, cwd=directory)
+        what_failed = f"cannot extract {archive}"
+        try:
+            with held(directory) as place:
+                self._run(what_failed, "extract", *plain, *strip, f"::{archive}", *patterns, cwd=place)
+        except OSError as error:
+            raise RepositoryError(
+                f"repository {self.name} {what_failed} to {directory}: {error.strerror}: look who changed it"
+            ) from error
 
     def rename(self, archive: str, name: str) -> None:
         """Give an archive another name; Borg gives it another id, too."""
