@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from borg_vault_plugin.errors import SourceError
+from borg_vault_plugin.process import ending
 from borg_vault_plugin.recovery.definitions import FILLING, Definitions, Departures, departures, read_definitions
 from borg_vault_plugin.recovery.large_objects import LargeObjects, listed, read_large_objects
 from borg_vault_plugin.recovery.rebuild import DUMP, discard, restore_definitions
@@ -92,5 +93,6 @@ def _listing(sealed: SealedSet, target: Target) -> bytes:
 def _said(target: Target, program: str, *arguments: str, dump: Path | None = None) -> bytes:
     done = target.run(program, *arguments, connected=dump is None, dump=dump)
     if done.returncode:
-        raise SourceError(f"{program} {target.clients.version} {arguments[0]} failed: {done.last_words()}")
+        how = ending(done.returncode)
+        raise SourceError(f"{program} {target.clients.version} {arguments[0]} failed ({how}): {done.last_words()}")
     return done.stdout

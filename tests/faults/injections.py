@@ -14,9 +14,8 @@ from faults.damage import damaged, flipped, lost_history, missing, reverted, tor
 from faults.disks import full_disk, linked_staging, permissions, staging_disk
 from faults.ground import COMMANDS, STAGING
 from faults.kills import cut, kill_backend, kill_child, kill_postmaster, kill_us
-from faults.moments import BORG, CLIENT, Fault
+from faults.moments import BEFORE, BORG, CLIENT, Fault
 
-BEFORE = r"^database |, PostgreSQL \d+: "  # the proxy cuts by itself, once enough bytes have passed; so hangs a hook
 KILLED = -signal.SIGKILL
 ON_SERVER = ("create", "stage", "restore --swap", "drill")
 
@@ -72,7 +71,7 @@ INJECTIONS: dict[str, Injection] = {
     "SIGKILL to borg-vault": Injection(kill_us, ending(KILLED)),
     "SIGKILL to pg_dump, pg_restore": Injection(
         kill_child("pg_dump", "pg_restore"),
-        only(ON_SERVER, ending(4, restore=(4, 10, 11), drill=(10, 11))),
+        only(ON_SERVER, ending(4, restore=(4, 10, 11), drill=(4, 10, 11))),
         matching(CLIENT),
     ),
     # A restore looks first whether there is a dump at all, and goes on where it cannot: the whole archive is looked at.
@@ -115,7 +114,9 @@ INJECTIONS: dict[str, Injection] = {
     "segment truncated": Injection(damaged(truncated), DAMAGED, accepted=EXPLAINED, damages=True),
     "segment flipped": Injection(damaged(flipped), DAMAGED, accepted=EXPLAINED, damages=True),
     "segment missing": Injection(damaged(missing), DAMAGED, accepted=EXPLAINED, damages=True),
-    "permissions changed": Injection(permissions, ending(0, 3, 4, 5, 7, 11, 12), refuses=True),
+    "permissions changed": Injection(
+        permissions, ending(0, 3, 4, 5, 7, 11, 12, drill=(0, 3, 4, 5, 7, 10, 11)), refuses=True
+    ),
     "staging is a link": Injection(linked_staging, only(ON_SERVER, ending(0, 4, 5, 7, 10, 11)), refuses=True),
     "two at once": Injection(at_once(2), ending(0, 6)),
     "ten at once": Injection(at_once(10), ending(0, 6)),

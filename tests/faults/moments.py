@@ -27,6 +27,7 @@ Seen = TypeVar("Seen")
 
 LOOK_SECONDS = 0.002
 LONGEST_SECONDS = 120.0
+BEFORE = r"^database |, PostgreSQL \d+: "  # the proxy cuts by itself, once enough bytes have passed; so hangs a hook
 BORG, CLIENT = r"run: \S+/borg --log-json", r"run: \S+/pg_(dump|restore) (?!--version)"
 
 
@@ -99,7 +100,7 @@ class Scene:
         if line is None:
             return False
         self.moment = f"at line {number} of {usual}: {told(line)}"
-        if pattern and self.case.kind == "random":
+        if pattern and pattern != BEFORE and self.case.kind == "random":
             delay = self.dice.uniform(0, 0.4)
             self.moment += f", and {delay:.2f} s"
             time.sleep(delay)
