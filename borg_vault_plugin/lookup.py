@@ -99,10 +99,15 @@ def extracted(settings: Settings, stored: Stored) -> Iterator[Path]:
 @contextlib.contextmanager
 def scratch_place(settings: Settings, stored: Stored) -> Iterator[Path]:
     """Make a private directory with room for an archive, which is gone at the end. Raises PreflightError."""
-    place = private_place(settings.staging_parent / EXTRACTED)
+    place = extraction_place(settings)
     preflight.check_space(place, stored.size(), f"{stored.archive.name}, extracted")
     with staging_failures(place), scratch_directory(place) as directory:
         yield directory
+
+
+def extraction_place(settings: Settings) -> Path:
+    """Have the directory in which archives are extracted. Raises PreflightError."""
+    return private_place(settings.staging_parent / EXTRACTED)
 
 
 def _places_of(settings: Settings, target: str) -> tuple[str, ...]:

@@ -84,12 +84,7 @@ def collect(
         over.set()
         snapshot.abandon()
 
-    try:
-        results = side_by_side(tasks, timeout=timeout, abandon=abandon)
-    except TaskFailedError as failed:
-        raise _failure(failed.name, failed.error) from failed.error
-    except TasksLateError as late:
-        raise _late(late.names, timeout) from None
+    results = _in_time(tasks, timeout, abandon)
     other = cast(Beside, results.pop(BESIDE))
     for name, found in results.items():
         if not found:
@@ -216,17 +211,19 @@ def _here(name: str, task: Callable[[], object]) -> object:
 
 def _within(timeout: timedelta, name: str, task: Callable[[], object], view: Staging) -> object:
     """Give what one plugin returns; one that is late may write nothing more. Raises SourceError that names it."""
+    return _in_time({name: task}, timeout, view.over.set)[name]
+
+
+def _in_time(
+    tasks: Mapping[str, Callable[[], object]], timeout: timedelta, abandon: Callable[[], None]
+) -> dict[str, object]:
     try:
-        return side_by_side({name: task}, timeout=timeout, abandon=view.over.set)[name]
+        return side_by_side(tasks, timeout=timeout, abandon=abandon)
     except TaskFailedError as failed:
-        raise _failure(name, failed.error) from failed.error
+        raise _failure(failed.name, failed.error) from failed.error
     except TasksLateError as late:
-        raise _late(late.names, timeout) from None
-
-
-def _late(names: Iterable[str], timeout: timedelta) -> SourceError:
-    said = f"hook {', '.join(names)} did not finish within {timeout}"
-    return SourceError(f"{said}: mend it, or raise database.timeout")
+        names = ", ".join(late.names)
+        raise SourceError(f"hook {names} did not finish within {timeout}: mend it, or raise database.timeout") from None
 
 
 def _checked(artifact: object, producer: str) -> Artifact:

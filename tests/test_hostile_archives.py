@@ -16,7 +16,7 @@ from fix_history import Server
 from fix_hostile import ESCAPES, import_tar, is_harmless, member, tar_of
 from fix_repository import PASSPHRASE, PlainRepository
 
-from borg_vault_plugin.borg import open_repository
+from borg_vault_plugin.borg import Repository, open_repository
 from borg_vault_plugin.borg.answers import FileDocument
 from borg_vault_plugin.errors import RepositoryError
 from borg_vault_plugin.secret import SecretReference
@@ -46,15 +46,21 @@ def shelf_of_strange(repository_template: Path, tmp_path_factory: pytest.TempPat
     return repository
 
 
+def opened(repository: PlainRepository, patch: pytest.MonkeyPatch) -> Repository:
+    """Open a repository as the program does."""
+    patch.setenv("HERE", PASSPHRASE)
+    settings = RepositorySettings(path=str(repository.path), passphrase=SecretReference(env="HERE"))
+    return open_repository("nas", settings)
+
+
 @pytest.mark.parametrize("number", range(len(STRANGE)), ids=STRANGE)
 def test_what_no_run_of_ours_stores_is_not_extracted(
     number: int, shelf_of_strange: PlainRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HERE", PASSPHRASE)
-    settings = RepositorySettings(path=str(shelf_of_strange.path), passphrase=SecretReference(env="HERE"))
+    nas = opened(shelf_of_strange, monkeypatch)
     (tmp_path / "place").mkdir()
     with pytest.raises(RepositoryError) as refused:
-        open_repository("nas", settings).extract(f"strange-{number}", tmp_path / "place")
+        nas.extract(f"strange-{number}", tmp_path / "place")
     assert list(STRANGE.values())[number][1] in str(refused.value)
     assert is_harmless(str(refused.value))
     assert "\n" not in str(refused.value)
@@ -64,9 +70,8 @@ def test_what_no_run_of_ours_stores_is_not_extracted(
 def test_nothing_is_extracted_through_a_link(
     repository: PlainRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HERE", PASSPHRASE)
     repository.add("archive")
-    nas = open_repository("nas", RepositorySettings(path=str(repository.path), passphrase=SecretReference(env="HERE")))
+    nas = opened(repository, monkeypatch)
     place, link = tmp_path / "place", tmp_path / "link"
     place.mkdir()
     link.symlink_to(place)

@@ -181,51 +181,55 @@ def test_a_hook_that_hangs_is_ended_and_named(failing: Callable[..., str]) -> No
     assert "raise database.timeout" in said
 
 
-@pytest.mark.usefixtures("server", "repository")
-def test_a_hook_that_is_late_leaves_nothing_in_staging(
-    run_cli: RunCli, install_plugin: InstallPlugin, write_config: WriteConfig, tmp_path: Path
-) -> None:
+@pytest.fixture
+def late_over_files(
+    repository: PlainRepository,
+    run_cli: RunCli,
+    install_plugin: InstallPlugin,
+    write_config: WriteConfig,
+    tmp_path: Path,
+) -> Callable[[str], Path]:
+    """A run of the set `provisioning` with a hook that takes longer than its second; gives the staging directory."""
+
+    def run(source: str) -> Path:
+        staging, files = tmp_path / "staging", tmp_path / "files"
+        files.mkdir()
+        (files / "a.yaml").write_text("a: 1\n", "utf-8")
+        install_plugin(source)
+        places = f'label = "prod"\nstaging_directory = "{staging}"\n[sets.provisioning]\npath = "{files}"\n'
+        write_config(NAMED + places + '[database]\ntimeout = "1s"\n')
+        said = run_cli("create", "--set", "provisioning", exit_code=4).stderr
+        assert said == "borg-vault: hook badge did not finish within 0:00:01: mend it, or raise database.timeout\n"
+        assert repository.names() == []
+        return staging
+
+    return run
+
+
+@pytest.mark.usefixtures("server")
+def test_a_hook_that_is_late_leaves_nothing_in_staging(late_over_files: Callable[[str], Path]) -> None:
     """It goes on writing for as long as it is let, in directories of its own; it is stopped and all of it is gone."""
-    (tmp_path / "files").mkdir()
-    (tmp_path / "files" / "a.yaml").write_text("a: 1\n", "utf-8")
-    install_plugin(
+    staging = late_over_files(
         "import itertools\n@hookimpl\ndef collect_provisioning(staging):\n"
         "    for number in itertools.count():\n"
         "        with staging.write(f'more/{number}/file') as file:\n"
         "            file.write(b'secret')\n        yield file.artifact()\n"
     )
-    staging, sets = tmp_path / "staging", f'[sets.provisioning]\npath = "{tmp_path}/files"\n'
-    write_config(NAMED + f'label = "prod"\nstaging_directory = "{staging}"\n[database]\ntimeout = "1s"\n' + sets)
-    said = run_cli("create", "--set", "provisioning", exit_code=4).stderr
-    assert said == "borg-vault: hook badge did not finish within 0:00:01: mend it, or raise database.timeout\n"
     assert [path for path in staging.rglob("*") if path.is_file()] == []
     time.sleep(0.5)
     assert list(staging.glob("*/*")) == []
+
+
+@pytest.mark.usefixtures("server")
+def test_a_hook_that_hangs_over_files_is_named(late_over_files: Callable[[str], Path]) -> None:
+    body = "import time\n    time.sleep(600)\n    yield"
+    late_over_files(f"@hookimpl\ndef collect_provisioning(directory, staging):\n    {body}\n")
 
 
 def test_a_hook_that_hangs_while_it_verifies_is_named(failing: Callable[..., str]) -> None:
     source = "import time\n@hookimpl\ndef verify_staging(staging):\n    time.sleep(600)\n"
     said = failing(source, exit_code=4, config='[database]\ntimeout = "2s"\n')
     assert said == "borg-vault: hook badge did not finish within 0:00:02: mend it, or raise database.timeout\n"
-
-
-@pytest.mark.usefixtures("server")
-def test_a_hook_that_hangs_over_files_is_named(
-    repository: PlainRepository,
-    run_cli: RunCli,
-    install_plugin: InstallPlugin,
-    write_config: WriteConfig,
-    tmp_path: Path,
-) -> None:
-    (tmp_path / "files").mkdir()
-    (tmp_path / "files" / "a.yaml").write_text("a: 1\n", "utf-8")
-    body = "import time\n    time.sleep(600)\n    yield"
-    install_plugin(f"@hookimpl\ndef collect_provisioning(directory, staging):\n    {body}\n")
-    sets = f'label = "prod"\n[database]\ntimeout = "1s"\n[sets.provisioning]\npath = "{tmp_path}/files"\n'
-    write_config(NAMED + sets)
-    said = run_cli("create", "--set", "provisioning", exit_code=4).stderr
-    assert said == "borg-vault: hook badge did not finish within 0:00:01: mend it, or raise database.timeout\n"
-    assert repository.names() == []
 
 
 @pytest.mark.usefixtures("server")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
 from borg_vault_plugin import demo, narration
-from borg_vault_plugin.cli.options import app, exit_codes, print_lines, say, settings_of
+from borg_vault_plugin.cli.options import app, exit_codes, print_lines, say_styled, settings_of
 from borg_vault_plugin.config import Settings
 from borg_vault_plugin.report import as_json
 from borg_vault_plugin.split import refuse_together
@@ -49,7 +48,6 @@ def demo_(
 
 def _say(line: demo.Line) -> None:
     if line.heading:
-        heading = f"\n{line.text}"
-        say(typer.style(heading, bold=True) if sys.stdout.isatty() else heading)
+        say_styled(f"\n{line.text}", bold=True)
     else:
         print_lines([line.text])

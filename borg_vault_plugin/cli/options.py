@@ -113,6 +113,11 @@ def say(text: str) -> None:
         narration.unprinted.append(error)
 
 
+def say_styled(text: str, *, colour: str | None = None, bold: bool = False) -> None:
+    """Print one line as it is, on a terminal with emphasis."""
+    say(typer.style(text, fg=colour, bold=bold or None) if sys.stdout.isatty() else text)
+
+
 def complain(message: str) -> None:
     """Print one line of a warning or an error."""
     with contextlib.suppress(OSError):  # nobody is left who could be told

@@ -12,7 +12,16 @@ import typer
 
 from borg_vault_plugin import narration, text, upkeep
 from borg_vault_plugin import status as standing
-from borg_vault_plugin.cli.options import Json, Reason, RepositoryNames, app, exit_codes, print_lines, say, settings_of
+from borg_vault_plugin.cli.options import (
+    Json,
+    Reason,
+    RepositoryNames,
+    app,
+    exit_codes,
+    print_lines,
+    say_styled,
+    settings_of,
+)
 from borg_vault_plugin.doctor import table
 from borg_vault_plugin.doctor.checks import State
 from borg_vault_plugin.doctor.examination import diagnose
@@ -49,8 +58,7 @@ def doctor(context: typer.Context, as_document: Json = False) -> None:
     else:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         for line in table.lines(found, width):
-            text = visible(line.text)
-            say(text if width is None else typer.style(text, fg=COLOURS.get(line.state), bold=line.state == "failed"))
+            say_styled(visible(line.text), colour=COLOURS.get(line.state), bold=line.state == "failed")
     raise typer.Exit(found.exit_code)
 
 

@@ -17,7 +17,7 @@ from borg_vault_plugin.clients import Clients
 from borg_vault_plugin.config import Settings
 from borg_vault_plugin.database import Connection, explain
 from borg_vault_plugin.errors import PreflightError, RefusedError, RepositoryError, SourceError, UsageError
-from borg_vault_plugin.lookup import EXTRACTED, LATEST, Stored, find_archive
+from borg_vault_plugin.lookup import LATEST, Stored, extraction_place, find_archive
 from borg_vault_plugin.manifest import Manifest
 from borg_vault_plugin.recovery.demands import refuse_unable
 from borg_vault_plugin.recovery.destination import (
@@ -32,7 +32,7 @@ from borg_vault_plugin.recovery.loss import Loss, Newer, lost_from_live, lost_to
 from borg_vault_plugin.recovery.printed import archived_definitions
 from borg_vault_plugin.recovery.swap import Names, obstacles
 from borg_vault_plugin.recovery.target import Target, exact_clients
-from borg_vault_plugin.scratch import private_place, scratch_directory
+from borg_vault_plugin.scratch import scratch_directory
 from borg_vault_plugin.sealed_set import SealedSet, open_set
 from borg_vault_plugin.session import open_session
 from borg_vault_plugin.staging import MANIFEST
@@ -213,7 +213,7 @@ def warn_of(series: Series, archive: Archive) -> None:
 def _refuse_elsewhere(settings: Settings, stored: Stored) -> None:
     """Look into the manifest before the server is asked, which may be what was lost."""
     name = stored.archive.name
-    with scratch_directory(private_place(settings.staging_parent / EXTRACTED)) as scratch:
+    with scratch_directory(extraction_place(settings)) as scratch:
         try:
             stored.extract(scratch, [MANIFEST])
             sealed = open_set(scratch)

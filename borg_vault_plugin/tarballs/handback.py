@@ -20,11 +20,11 @@ from borg_vault_plugin.chain.source import NotCheckedError
 from borg_vault_plugin.clients import find_clients
 from borg_vault_plugin.config import Settings
 from borg_vault_plugin.errors import PreflightError
-from borg_vault_plugin.lookup import EXTRACTED, Stored, find_archive
+from borg_vault_plugin.lookup import Stored, extraction_place, find_archive
 from borg_vault_plugin.progress import Progress, unseen
 from borg_vault_plugin.recovery.decisions import refuse_without_dump, warn_of
 from borg_vault_plugin.report import NOT_CHECKED_EXIT_CODE, SUSPECT_EXIT_CODE, Finding, Origin
-from borg_vault_plugin.scratch import private_place, scratch_directory
+from borg_vault_plugin.scratch import scratch_directory
 from borg_vault_plugin.sealed_set import SealedSet, difference, measured, open_set
 from borg_vault_plugin.staging import MANIFEST
 from borg_vault_plugin.tarballs.dump_header import read_header
@@ -69,7 +69,7 @@ def hand_back(
     stored = find_archive(settings, target, repositories)
     warn_of(settings.series(), stored.archive)
     name = stored.archive.name
-    with scratch_directory(private_place(settings.staging_parent / EXTRACTED)) as directory:
+    with scratch_directory(extraction_place(settings)) as directory:
         try:
             sealed = _extracted(stored, directory)
             findings = tuple(_differences(sealed))

@@ -6,7 +6,6 @@ repository and a cache of its own. Each is given a fresh database of the vault's
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ import msgspec
 
 from bench.vaults import NAME, Source
 from borg_vault_plugin.borg import find_borg
+from borg_vault_plugin.chain.ranges import processors
 from borg_vault_plugin.process import plain_environment, run
 from borg_vault_plugin.sections import RepositorySettings
 
@@ -197,7 +197,7 @@ class Floor(Place):
         ).stdout.decode()
         return [
             Step("extract", (find_borg().program, "extract", f"::{done.strip()}"), self.environment()),
-            pg_restore(self, jobs=len(os.sched_getaffinity(0))),
+            pg_restore(self, jobs=processors()),
         ]
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from bench.measuring import Cost
+from borg_vault_plugin.chain.ranges import processors
 
 Part = Literal["night", "restore", "drill", "stage", "export", "verification"]
 FORMAT = 1
@@ -93,7 +94,7 @@ def machine() -> Machine:
     flags = names.get("flags", "").split()
     return Machine(
         processor=names.get("model name", platform.machine()).strip(),
-        cores=len(os.sched_getaffinity(0)),
+        cores=processors(),
         instructions=tuple(flag for flag in ("aes", "avx2", "avx512f", "sha_ni", "vaes") if flag in flags),
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         system=platform.platform(),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from borg_vault_plugin.chain.ranges import processors
 from borg_vault_plugin.cluster import Cluster, embedded_distributions, throwaway_cluster
 from borg_vault_plugin.sample import SampleVault, VaultShape
 from borg_vault_plugin.sample.plan import Onto
@@ -56,7 +56,7 @@ class Source:
         vault = SampleVault(shape)
         _recreate(self.cluster, template_name(entries), "template0")
         with psycopg.connect(self.cluster.conninfo(template_name(entries))) as connection:
-            vault.load(connection, processes=len(os.sched_getaffinity(0)))
+            vault.load(connection, processes=processors())
         self._settle(template_name(entries))
         return vault
 
