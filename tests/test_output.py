@@ -68,6 +68,25 @@ def test_without_any_standard_output_a_backup_is_made(repository: PlainRepositor
     assert len(repository.archives()) == 1
 
 
+@pytest.mark.usefixtures("server", "repository")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(("words", "exit_code"), [("doctor", 7), ("config show", 0), ("status", 13), ("drill x", 2)])
+def test_closed_streams_change_no_exit_code(words: str, exit_code: int, closed: str) -> None:
+    """Neither a traceback, nor a child that writes into a file which has the number of a closed stream."""
+    done = subprocess.run(
+        ["sh", "-c", f"exec {COMMAND} {words} {closed}"], capture_output=True, timeout=SECONDS, check=False
+    )
+    assert done.returncode == exit_code
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("words", ["", "config"])
+def test_a_missing_command_is_said(run_command: RunCommand, words: str) -> None:
+    said = run_command(*words.split(), exit_code=2)
+    assert said.stdout.strip().startswith("Usage: borg-vault")
+    assert said.stderr == "borg-vault: a command is missing (see borg-vault --help)\n"
+
+
 REFUSED = "No such file or directory: look who changed it, at its rights and at its disk, and run again\n"
 
 

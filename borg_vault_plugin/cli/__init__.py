@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -35,6 +36,8 @@ __all__ = [
     "wrapped",
 ]
 
+STANDARD_STREAMS = {"stdin": "r", "stdout": "w", "stderr": "w"}
+
 logger = logging.getLogger(__name__)
 
 arrange(app)
@@ -52,6 +55,7 @@ class Terminated(BaseException):
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the program: an Error becomes one line on stderr and its exit code, as does what the system refused."""
     os.umask(0o077)
+    _open_standard_streams()
     narration.unprinted.clear()
     previous = signal.signal(signal.SIGTERM, _terminate)
     words = list(sys.argv[1:] if argv is None else argv)
@@ -60,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except Error as error:
         _fail(str(error), error.exit_code, as_document="--json" in words)
     except typer.TyperException as error:
-        _fail(f"{error.format_message()} (see borg-vault --help)", error.exit_code, as_document="--json" in words)
+        message = error.format_message() or "a command is missing"
+        _fail(f"{message} (see borg-vault --help)", error.exit_code, as_document="--json" in words)
     except OSError as error:
         if "--json" not in words:
             logger.debug("where that came from", exc_info=True)
@@ -71,6 +76,15 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     finally:
         signal.signal(signal.SIGTERM, previous)
     _end(code)
+
+
+def _open_standard_streams() -> None:
+    """Open nothing in the place of a closed stream: else the next file has its number, and a child writes into it."""
+    for name, mode in STANDARD_STREAMS.items():
+        if getattr(sys, name) is None:
+            stream = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - for the whole run
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
 
 
 def _fail(error: str, exit_code: int, *, as_document: bool) -> NoReturn:
