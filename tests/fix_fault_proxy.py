@@ -27,11 +27,14 @@ from borg_vault_plugin.cluster import Cluster
 
 LOOK_SECONDS = 0.02
 LOOPBACK = "127.0.0.1"
+TERMINATE = b"X\0\0\0\4"
+READY = b"Z\0\0\0\5"  # ReadyForQuery, and then one byte
 BACKEND_KEY = re.compile(rb"K\x00\x00\x00\x0c(.{4})", re.DOTALL)  # protocol 3.0: BackendKeyData
 
 # What the sessions of a run say when they come to the part that a test is interested in.
 EXPORT = b"pg_export_snapshot()"
 DUMP = b"COPY public.audit_vault_2026_05 "
+CLIENT_PROGRAM = b"application_name\0pg_"
 JOINING_DUMP = b"application_name\0pg_dump"
 CHAIN = b'FROM "public"."audit_vault" v'
 REGISTRY = b"COPY (SELECT key_id"
@@ -62,6 +65,8 @@ class Link:
     backend: int | None = None
     struck: bool = False
     passed: int = 0
+    waits: bool = False
+    """Whether the client has not had the whole answer to what it said last."""
 
     def close(self) -> None:
         """End it in both directions."""
@@ -115,9 +120,9 @@ class Proxy:
         """Give the URL by which a vault is reached through here."""
         return f"{vault.url.partition('?')[0]}?{self._place}"
 
-    def cut_all(self) -> int:
-        """Cut every connection that is open now, and give how many there were; new ones may come."""
-        there = [link for link in self.links if link.client.fileno() != -1]
+    def cut_waiting(self, sign: bytes) -> int:
+        """Cut the connections that said this and now wait for an answer; give how many, new ones may come."""
+        there = [link for link in self.links if link.waits and sign in link.said and link.client.fileno() != -1]
         for link in there:
             link.close()
         return len(there)
@@ -158,6 +163,7 @@ class Proxy:
                     link.struck = True
                 if self._silent.is_set():
                     self._wait_until_released(link)
+                link.waits = not said.endswith(TERMINATE)
                 link.server.sendall(said)
         link.close()
 
@@ -168,6 +174,7 @@ class Proxy:
                     link.backend = struct.unpack("!i", key[1])[0]
                 if not self._passed(link, answer):
                     break
+                link.waits = answer[-6:-1] != READY
         link.close()
         for end in (link.client, link.server):
             end.close()

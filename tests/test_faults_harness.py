@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from faults.archives import betrayed, is_whole, lost, plain_names
 from faults.injections import CELLS, INJECTIONS
-from faults.kills import ended_by_us
+from faults.kills import ended_by_us, killed
 from faults.moments import standing_still
 from faults.play import Result
 from faults.schedule import Case, schedule
 from faults.table import Report, line, lines, write
+from fix_fault_proxy import CLIENT_PROGRAM, proxy_before
 from fix_fault_run import Run, eventually, state_of
 from fix_repository import PlainRepository
+from fix_vault import Vault
+from psycopg import OperationalError, connect
 
 pytest_plugins = ("fix_server",)
 
@@ -112,7 +117,25 @@ def test_what_has_ended_cannot_be_struck_any_more(tmp_path: Path) -> None:
     eventually(lambda: state_of(run.pid) == "Z", "it has ended")
     with standing_still(run) as still_runs:
         assert not still_runs
+    assert not killed(run.pid)
     assert not ended_by_us(run)
+
+
+def test_a_process_that_still_runs_dies_of_the_kill(tmp_path: Path) -> None:
+    run = running(["sleep", "60"], tmp_path)
+    assert killed(run.pid)
+    assert run.popen.wait() == -signal.SIGKILL
+
+
+def test_only_a_connection_that_waits_for_an_answer_is_cut(latest_vault: Vault) -> None:
+    with proxy_before(latest_vault.cluster) as proxy, ThreadPoolExecutor() as beside:
+        way = proxy.url(latest_vault)
+        with connect(way, application_name="pg_idle") as idle, connect(way, application_name="pg_busy") as busy:
+            asked = beside.submit(busy.execute, "SELECT pg_sleep(60)")
+            assert eventually(lambda: proxy.cut_waiting(CLIENT_PROGRAM), "one is cut") == 1
+            with pytest.raises(OperationalError):
+                asked.result()
+            assert idle.execute("SELECT 1").fetchone() == (1,)
 
 
 def result(number: int, *, survived: bool = True, lost: tuple[str, ...] = ()) -> Result:

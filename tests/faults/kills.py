@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fix_fault_proxy import loopback_before
-from fix_fault_run import Process, Run, processes_of
+from fix_fault_proxy import CLIENT_PROGRAM, loopback_before
+from fix_fault_run import Process, Run, eventually, processes_of, state_of
 
 from faults.moments import Fault, Scene, Strike, backends, program_of
 
@@ -48,12 +48,15 @@ def kill_child(*programs: str) -> Fault:
 
 
 def killed(pid: int) -> bool:
-    """Kill a process; False when it has ended by itself."""
+    """Kill a process; False when it has ended by itself. It must stand still first: one that is at its end cannot."""
     try:
+        os.kill(pid, signal.SIGSTOP)
+        eventually(lambda: state_of(pid) in "TXZ", "the process stands still, or has ended")
+        stood = state_of(pid) == "T"
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         return False
-    return True
+    return stood
 
 
 def postmaster(scene: Scene, run: Run) -> int | None:
@@ -105,7 +108,7 @@ def kill_postmaster(scene: Scene) -> Iterator[Strike]:
 
 
 def cut(sign: bytes, least: int, most: int, *, asking: tuple[str, ...]) -> Fault:
-    """Cut the connection after so many bytes of the answer to a query; anywhere in commands that do not ask it."""
+    """Cut the connection after so many bytes of the answer to a query; in pg_restore where it is not asked."""
 
     @contextmanager
     def fault(scene: Scene) -> Iterator[Strike]:
@@ -125,7 +128,7 @@ def cut(sign: bytes, least: int, most: int, *, asking: tuple[str, ...]) -> Fault
                 return "cut" if found else None
 
             def cut_some(run: Run) -> int | None:
-                return (run.popen.poll() is None and proxy.cut_all()) or None
+                return (run.popen.poll() is None and proxy.cut_waiting(CLIENT_PROGRAM)) or None
 
             yield strike
 
