@@ -44,7 +44,11 @@ class RepositoryError(Error):
     exit_code = 5
 
 
-class RepositoryLockedError(RepositoryError):
+class RepositoryAwayError(RepositoryError):
+    """A repository could not be reached just now: that says nothing about what it holds."""
+
+
+class RepositoryLockedError(RepositoryAwayError):
     """Another Borg held a repository's lock for as long as we wait."""
 
 

@@ -6,10 +6,11 @@ borgmatic logs whatever a hook writes to stderr as an error, so a run that goes 
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import sys
 from collections.abc import Iterator
-from typing import TextIO
+from typing import TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -40,6 +41,33 @@ class _Current(logging.StreamHandler[TextIO]):
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = getattr(sys, self._name)
         super().emit(record)
+
+
+class _Screen(io.TextIOBase):
+    """A terminal that may go away: then nobody sees the bars, which is no reason for a run to end."""
+
+    def __init__(self, terminal: TextIO) -> None:
+        self._terminal = terminal
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # a plain attribute there
+        """Say what letters it can show."""
+        return self._terminal.encoding
+
+    def isatty(self) -> bool:
+        """Say that it is a terminal."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Show some text, if it can be."""
+        with contextlib.suppress(OSError):
+            self._terminal.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Show what there is, if it can be."""
+        with contextlib.suppress(OSError):
+            self._terminal.flush()
 
 
 class _Line(logging.Formatter):
@@ -91,7 +119,7 @@ def progress() -> Iterator[Progress]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    console = Console(stderr=True)
+    console = Console(file=cast(TextIO, _Screen(sys.stderr)))
     with Bars(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bars:
         yield _shown_by(bars)
 

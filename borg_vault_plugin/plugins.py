@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TypeVar, cast
 
 import pluggy
 import psycopg
@@ -18,15 +18,12 @@ from borg_vault_plugin import hookspecs
 from borg_vault_plugin.config import Settings
 from borg_vault_plugin.database import explain
 from borg_vault_plugin.errors import ConfigError, ContendedError, Error, SourceError
-from borg_vault_plugin.redaction import redacted
-from borg_vault_plugin.report import Unheard
+from borg_vault_plugin.redaction import SHORTEST_SHOWN, redacted
+from borg_vault_plugin.report import Finding, Unheard
 from borg_vault_plugin.sections import DUMP_PLUGIN
 from borg_vault_plugin.side_by_side import TaskFailedError, TasksLateError, side_by_side
 from borg_vault_plugin.snapshot import Snapshot
 from borg_vault_plugin.staging import FULL, STAGING_ADVICE, Artifact, Staging
-
-if TYPE_CHECKING:
-    from borg_vault_plugin.report import Finding
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +122,7 @@ def verify(manager: pluggy.PluginManager, staging: Staging, *, timeout: timedelt
     for impl in manager.hook.verify_staging.get_hookimpls():
         view = replace(staging, over=threading.Event())
         answers = partial(_only(manager, "verify_staging", impl.plugin), staging=view)
-        findings += cast("list[Finding]", _within(timeout, impl.plugin_name, partial(_all, answers), view))
+        findings += cast("list[Finding]", _within(timeout, impl.plugin_name, partial(_findings, answers), view))
     return tuple(findings)
 
 
@@ -138,7 +135,7 @@ def notify(manager: pluggy.PluginManager, hook: str, arguments: Mapping[str, obj
             side_by_side({impl.plugin_name: task}, timeout=NOTIFICATION, abandon=lambda: None, patience=0)
         except TaskFailedError as failed:
             unheard.append(
-                Unheard(impl.plugin_name, redacted(_in_one_line(failed.error)) or type(failed.error).__name__)
+                Unheard(impl.plugin_name, _in_one_line(failed.error, shortest=1) or type(failed.error).__name__)
             )
         except TasksLateError:
             unheard.append(Unheard(impl.plugin_name, f"it did not finish within {NOTIFICATION}"))
@@ -197,6 +194,14 @@ def _artifacts(answers: Callable[[], Iterable[Iterable[object]]], producer: str)
     return [_checked(artifact, producer) for artifact in _all(answers)]
 
 
+def _findings(answers: Callable[[], Iterable[Iterable[object]]]) -> list[Finding]:
+    found = _all(answers)
+    for one in found:
+        if not isinstance(one, Finding):
+            raise SourceError(f"it returned {type(one).__name__} for a finding: return Finding(code, where, detail)")
+    return cast("list[Finding]", found)
+
+
 def _all(answers: Callable[[], Iterable[Iterable[object]]]) -> list[object]:
     # A hook written as a generator has run nothing yet: it is drained here, while whoever called still waits.
     return [item for answer in answers() for item in answer]
@@ -245,8 +250,9 @@ def _failure(name: str, error: BaseException) -> SourceError:
     return SourceError(f"hook {name} failed: {type(error).__name__}: {_in_one_line(error)}")
 
 
-def _in_one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+def _in_one_line(error: BaseException, shortest: int = SHORTEST_SHOWN) -> str:
+    """Give what an error says; a secret with two blanks in it would not be found once they are one."""
+    return " ".join(redacted(str(error), shortest=shortest).split())
 
 
 def _only(manager: pluggy.PluginManager, hook: str, plugin: object) -> pluggy.HookCaller:

@@ -162,7 +162,7 @@ def widened(stream: IO[bytes]) -> IO[bytes]:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End a child if it still runs: SIGTERM, ten seconds of grace, SIGKILL; then reap it."""
+    """End a child if it still runs: SIGTERM, ten seconds of grace, SIGKILL; reap it, and kill what it has left."""
     if process.poll() is not None:
         return
     process.terminate()
@@ -171,6 +171,8 @@ def end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    with contextlib.suppress(OSError):  # there is no such group, or nobody left in it
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def run(
@@ -195,6 +197,8 @@ def run(
         listening = threading.Thread(target=_listen, args=(process.stderr, messages, on_message), daemon=True)
         output: list[bytes] = []
         reading = threading.Thread(target=_listen, args=(process.stdout, output, None), daemon=True)
+        # Their threads close them: to do it here could wait for whoever else may still hold the other end.
+        process.stdout = process.stderr = None
         try:
             for thread in (listening, reading):
                 thread.start()
@@ -210,10 +214,11 @@ def run(
 
 def _listen(stream: IO[bytes], lines: list[bytes], on_line: Callable[[bytes], None] | None) -> None:
     """Take every line from a stream; two pipes that are read one after the other can hang."""
-    for line in stream:
-        lines.append(line)
-        if on_line is not None:
-            on_line(line)
+    with stream:
+        for line in stream:
+            lines.append(line)
+            if on_line is not None:
+                on_line(line)
 
 
 def ending(returncode: int) -> str:

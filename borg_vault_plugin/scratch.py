@@ -51,9 +51,10 @@ def held(directory: Path) -> Iterator[Path]:
     """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        for ours in (one for one in directory.parents if one.name.startswith(PREFIX)):
-            if ours.is_symlink():
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(ours))
+        # What is above that is its owner's, who may call a link bv-backups.
+        ours = next(one for one in (directory, *directory.parents) if one.name.startswith(PREFIX) or one == one.parent)
+        if ours.is_symlink():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(ours))
         # A child changes its directory before it lets go of what it has inherited.
         yield Path(f"/proc/self/fd/{descriptor}")
     finally:

@@ -142,7 +142,7 @@ def _from_command(command: str, purpose: str) -> str:
         raise ConfigError(
             f"{purpose}: secret command {command!r} failed with {process.ending(finished.returncode)}: run it by hand"
         )
-    return finished.stdout.decode("utf-8", "replace").removesuffix("\n")
+    return finished.stdout.decode("utf-8", "surrogateescape").removesuffix("\n")
 
 
 def _command_environment() -> dict[str, str]:
@@ -159,5 +159,6 @@ def _from_descriptor(descriptor: int, purpose: str) -> str:
 
 @functools.cache  # a descriptor can be read once, and several repositories may share it
 def _read_once(descriptor: int) -> str:
-    with os.fdopen(descriptor, "rb") as stream:
-        return stream.read().decode("utf-8", "replace").removesuffix("\n")
+    # A standard stream stays open: the next pipe would have its number, and a child /dev/null in its place.
+    with os.fdopen(descriptor, "rb", closefd=descriptor > 2) as stream:
+        return stream.read().decode("utf-8", "surrogateescape").removesuffix("\n")

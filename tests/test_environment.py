@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from fix_cli import RunCli, RunCommand
+from fix_cli import COMMAND, RunCli, RunCommand
 from fix_repository import PASSPHRASE, PlainRepository, initialised
 from fix_vault import Vault
 
@@ -169,6 +170,34 @@ def test_a_descriptor_may_give_the_passphrase(run_command: RunCommand, monkeypat
     monkeypatch.delenv("BORG_PASSPHRASE")
     with passphrase_in_a_pipe(monkeypatch) as descriptor:
         run_command("list", exit_code=0, pass_fds=[descriptor])
+
+
+@pytest.mark.usefixtures("server")
+def test_standard_input_may_give_the_passphrase(
+    repository: PlainRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is what the repository is made with, too, and not the /dev/null that children have there."""
+    monkeypatch.delenv("BORG_PASSPHRASE")
+    monkeypatch.setenv("BORG_PASSPHRASE_FD", "0")
+    monkeypatch.setenv("BORG_REPO", str(tmp_path / "new"))
+    for words in (["init"], ["create"]):
+        done = subprocess.run([COMMAND, *words], input=PASSPHRASE.encode(), capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+    assert len(PlainRepository(tmp_path / "new", repository.base).names()) == 1
+
+
+@pytest.mark.parametrize("way", ["BORG_PASSCOMMAND", "BORG_PASSPHRASE_FD"])
+@pytest.mark.usefixtures("server")
+def test_a_passphrase_that_is_no_text_is_refused_and_not_bent(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "key").write_bytes(b"long\xffpass\xfephrase")
+    monkeypatch.delenv("BORG_PASSPHRASE")
+    monkeypatch.setenv(way, f"cat {tmp_path}/key" if way == "BORG_PASSCOMMAND" else "0")
+    with (tmp_path / "key").open("rb") as key:
+        done = subprocess.run([COMMAND, "list"], stdin=key, capture_output=True, check=False)
+    assert done.returncode == 3
+    assert done.stderr.endswith(b"is not UTF-8: write it so\n")
 
 
 @pytest.mark.usefixtures("server")

@@ -50,6 +50,7 @@ CODES_OF_ERRORS = {
     "SourceError": 4,
     "ContendedError": 4,
     "RepositoryError": 5,
+    "RepositoryAwayError": 5,
     "RepositoryLockedError": 5,
     "LockedError": 6,
     "PreflightError": 7,

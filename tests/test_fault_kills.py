@@ -11,6 +11,7 @@ import pytest
 from fix_fault_phases import Gate, Pause
 from fix_fault_proxy import CHAIN, DUMP, EXPORT, JOINING_DUMP, SURVEY, Proxy
 from fix_fault_run import LeftClean, StartRun, eventually, only_line, whole_archives
+from fix_plugin import InstallPlugin
 from fix_repository import PlainRepository
 from fix_vault import Vault
 
@@ -28,6 +29,26 @@ KILLED = {
     "looking at what was renamed": 1,
 }
 INTERRUPTIONS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+# Ends its run by a signal, and sends another one as soon as the first of many files is taken away.
+SIGNALLING = """
+import os, signal, threading, time
+
+def signal_twice(files):
+    os.kill(os.getpid(), signal.SIGTERM)
+    while len(os.listdir(files)) == 20_000:
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+@hookimpl
+def collect_provisioning(staging):
+    files = staging.directory / "files"
+    files.mkdir()
+    for number in range(20_000):
+        (files / str(number)).touch()
+    threading.Thread(target=signal_twice, args=(files,), daemon=True).start()
+    yield
+"""
 
 
 @pytest.fixture
@@ -67,6 +88,21 @@ def test_a_checkpoint_that_a_killed_run_left_is_swept_away(
 def everything(repository: PlainRepository) -> list[str]:
     """Give the names of all archives, those that Borg hides included."""
     return repository.borg("list", "--short", "--consider-checkpoints").decode().split()
+
+
+@pytest.mark.usefixtures("server", "repository")
+def test_a_second_signal_does_not_stop_the_cleaning(
+    start: StartRun, install_plugin: InstallPlugin, write_config: WriteConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "files").mkdir()
+    install_plugin(SIGNALLING)
+    write_config(
+        f'label = "prod"\nplugins = ["badge"]\nstaging_directory = "{tmp_path}/staging"\n'
+        f'[sets.provisioning]\npath = "{tmp_path}/files"\n'
+    )
+    said = start("create", "--set", "provisioning").ended(143)
+    assert only_line(said) == "borg-vault: ended by SIGTERM; nothing is left behind"
+    assert list((tmp_path / "staging").glob("*/*")) == []
 
 
 @pytest.mark.parametrize("phase", ["dumping", "verifying"])

@@ -17,6 +17,8 @@ from fix_plugin import InstallPlugin
 from fix_repository import PlainRepository
 from fix_vault import Vault
 
+from borg_vault_plugin.borg import find_borg
+
 pytest_plugins = ("fix_server", "fix_faults")
 
 Recovers = Callable[[], list[str]]
@@ -114,6 +116,32 @@ def test_an_unfinished_archive_that_another_host_sweeps_away_fails_its_run(
     paused.go_on()
     assert "repository default" in only_line(paused.run.ended(5))
     assert whole_archives(repository, tmp_path) == [made]
+
+
+# The way to a repository, which is lost as soon as Borg extracts.
+LOST_WAY = """#!/bin/sh
+tr '\\0' '\\n' <"/proc/$PPID/cmdline" | grep -qx extract && exit 255
+shift 2
+exec {borg} "$@"
+"""
+
+
+@pytest.mark.usefixtures("server")
+def test_a_way_that_is_lost_in_a_drill_says_nothing_of_the_archive(
+    repository: PlainRepository,
+    write_config: WriteConfig,
+    run_cli: RunCli,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    way = tmp_path / "way"
+    way.write_text(LOST_WAY.format(borg=find_borg().program), "utf-8")
+    way.chmod(0o755)
+    monkeypatch.setenv("BORG_RSH", str(way))
+    write_config(f'[repositories.default]\npath = "ssh://elsewhere{repository.path}"\n')
+    run_cli("create", exit_code=0)
+    assert "Connection closed by remote host" in only_line(run_cli("drill", exit_code=5))
+    assert "drilled" not in run_cli("history", exit_code=0).stdout
 
 
 def arrived(gate: Gate, run: Run) -> None:

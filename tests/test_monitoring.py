@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -23,6 +24,9 @@ from fix_repository import PASSPHRASE
 from fix_shelf import LABEL as LABEL_OF_FILES
 from fix_shelf import Shelf
 from fix_vault import Vault
+
+from borg_vault_plugin.monitoring.watch import Tail
+from borg_vault_plugin.redaction import remember_secret
 
 pytest_plugins = ("fix_server", "fix_good_night", "fix_listener", "fix_sets")
 
@@ -138,6 +142,13 @@ def collect_artifacts(snapshot, staging):
     assert not password or password not in body
     assert "passphrase ***\nserver ***\nmirror postgresql://***@elsewhere/db\ncheck ***\n" in body
     assert body.endswith("hook badge: cannot ping *** (exit code 4)")
+
+
+def test_a_secret_is_found_in_the_log_before_it_is_made_visible() -> None:
+    remember_secret("correct\thorse")
+    log = Tail()
+    log.handle(logging.makeLogRecord({"msg": "it is correct\thorse\a"}))
+    assert log.lines() == ("it is ***⟨U+0007⟩",)
 
 
 def test_the_end_of_a_long_log_is_sent_in_whole_letters(

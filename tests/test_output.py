@@ -59,6 +59,22 @@ def test_a_reader_that_has_gone_is_one_line() -> None:
 
 
 @pytest.mark.usefixtures("server")
+def test_a_terminal_that_goes_away_takes_only_the_bars_with_it(repository: PlainRepository) -> None:
+    """Somebody logs out while a night is under way: it ends as it would have."""
+    ours, theirs = os.openpty()
+    with subprocess.Popen([COMMAND, "create"], stdout=subprocess.PIPE, stderr=theirs, start_new_session=True) as run:
+        os.close(theirs)
+        assert run.stdout is not None
+        first = run.stdout.readline()
+        os.close(ours)
+        said = run.communicate(timeout=SECONDS)[0]
+    assert first.startswith(b"database ")
+    assert run.returncode == 0
+    assert b"\nstored " in said
+    assert len(repository.archives()) == 1
+
+
+@pytest.mark.usefixtures("server")
 def test_without_any_standard_output_a_backup_is_made(repository: PlainRepository) -> None:
     """A daemon may have closed it: there is nothing to write to, which is no failure."""
     done = subprocess.run(

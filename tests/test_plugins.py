@@ -13,6 +13,8 @@ from fix_plugin import InstallPlugin
 from fix_repository import PlainRepository
 from fix_vault import Vault
 
+from borg_vault_plugin.redaction import remember_secret
+
 pytest_plugins = ("fix_server",)
 
 WriteConfig = Callable[[str], Path]
@@ -224,6 +226,18 @@ def test_a_hook_that_is_late_leaves_nothing_in_staging(late_over_files: Callable
 def test_a_hook_that_hangs_over_files_is_named(late_over_files: Callable[[str], Path]) -> None:
     body = "import time\n    time.sleep(600)\n    yield"
     late_over_files(f"@hookimpl\ndef collect_provisioning(directory, staging):\n    {body}\n")
+
+
+def test_a_secret_with_blanks_is_found_before_they_are_made_one(failing: Callable[..., str]) -> None:
+    remember_secret("correct  horse\tbattery")
+    body = "raise ValueError('no login with correct  horse\\tbattery')"
+    said = failing(f"@hookimpl\ndef collect_artifacts(staging):\n    {body}\n", exit_code=4)
+    assert said == "borg-vault: hook badge failed: ValueError: no login with ***\n"
+
+
+def test_what_verifies_returns_findings(failing: Callable[..., str]) -> None:
+    said = failing("@hookimpl\ndef verify_staging(staging):\n    return ['no finding']\n", exit_code=4)
+    assert said.startswith("borg-vault: hook badge: it returned str for a finding: ")
 
 
 def test_a_hook_that_hangs_while_it_verifies_is_named(failing: Callable[..., str]) -> None:

@@ -79,6 +79,14 @@ def test_a_directory_that_is_held_stays_the_same_for_children(tmp_path: Path) ->
     assert list(elsewhere.iterdir()) == []
 
 
+def test_a_link_above_is_the_operators_own_whatever_its_name(tmp_path: Path) -> None:
+    (tmp_path / "large disk").mkdir()
+    (tmp_path / "bv-staging").symlink_to("large disk")
+    with scratch_directory(tmp_path / "bv-staging") as directory, held(directory) as path:
+        (path / "file").touch()
+        assert (directory / "file").exists()
+
+
 @pytest.mark.parametrize("name", ["bv-place", "bv-place/set"])
 def test_a_link_in_its_place_is_not_held(name: str, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"

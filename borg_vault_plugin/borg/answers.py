@@ -14,7 +14,7 @@ import msgspec
 
 from borg_vault_plugin import process
 from borg_vault_plugin.archive import Archive
-from borg_vault_plugin.errors import RepositoryError
+from borg_vault_plugin.errors import Error, PreflightError, RepositoryAwayError, RepositoryError, RepositoryLockedError
 from borg_vault_plugin.foreign import UNREADABLE
 from borg_vault_plugin.progress import Advance
 
@@ -23,7 +23,7 @@ Document = TypeVar("Document")
 PLAN_LINE = re.compile(r"(?:Keeping archive \(rule: (?P<rule>[^)]*)\)|Would prune):.*\[(?P<id>[0-9a-f]{64})\]$")
 CHECKPOINT = re.compile(r"\.checkpoint(\.\d+)?")  # what Borg adds to the names of archives that it did not finish
 
-NO_SPACE, NEWER_FORMAT, NOT_ENCRYPTED_AND_NEW, NO_CONNECTION = 14, 25, 60, 80
+NO_SPACE, NEWER_FORMAT, NOT_ENCRYPTED_AND_NEW, LOCK_TIMEOUT, NO_CONNECTION = 14, 25, 60, 73, 80
 # By Borg's modern exit codes (Borg 1.4 documentation, "Return codes").
 ADVICE = {
     10: "choose another path, or use the repository that is there",
@@ -74,6 +74,11 @@ KINDS = {
     "p": "a named pipe",
 }
 CONNECTION_CODES = (80, 81, 82, 85, 86, 87)
+ERRORS: dict[int, type[Error]] = {
+    NOT_ENCRYPTED_AND_NEW: PreflightError,
+    LOCK_TIMEOUT: RepositoryLockedError,
+    **dict.fromkeys(CONNECTION_CODES, RepositoryAwayError),
+}
 
 
 class RepositoryDocument(msgspec.Struct, frozen=True):
@@ -187,8 +192,8 @@ def read(text: bytes, kind: type[Document]) -> Document:
         raise RepositoryError(f"Borg's JSON is not what Borg 1.4 prints: {error}: look at which borg runs") from error
 
 
-def failure(returncode: int, log: bytes) -> tuple[int, str]:
-    """Say what Borg said and what to do about it; with the code that is meant where Borg's own is a generic one."""
+def failure(returncode: int, log: bytes) -> tuple[type[Error], str]:
+    """Say which error it is when Borg fails, what Borg said and what to do about it."""
     messages = log_messages(log)
     for sign, meant in MEANT.items():
         if sign in log:
@@ -197,7 +202,7 @@ def failure(returncode: int, log: bytes) -> tuple[int, str]:
     telling = messages if returncode in CONNECTION_CODES else messages[-1:]
     said = "; ".join(message.rstrip(".") for message in telling) or process.ending(returncode)
     advice = ADVICE.get(returncode, "run it again" if returncode < 0 else f"see Borg's return code {returncode}")
-    return returncode, f"{said}: {advice}"
+    return ERRORS.get(returncode, RepositoryError), f"{said}: {advice}"
 
 
 def following(advance: Advance) -> Callable[[bytes], None]:

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from borg_vault_plugin import process
 from borg_vault_plugin.borg.answers import (
-    NOT_ENCRYPTED_AND_NEW,
+    LOCK_TIMEOUT,
     Answer,
     CreateDocument,
     FileDocument,
@@ -28,7 +28,7 @@ from borg_vault_plugin.borg.answers import (
 )
 from borg_vault_plugin.borg.arguments import Storing, create_arguments, keep_options
 from borg_vault_plugin.borg.program import Borg, environment, find_borg, readable_once
-from borg_vault_plugin.errors import ConfigError, PreflightError, RepositoryError, RepositoryLockedError
+from borg_vault_plugin.errors import ConfigError, PreflightError, RepositoryError
 from borg_vault_plugin.progress import Advance
 from borg_vault_plugin.scratch import held
 from borg_vault_plugin.secret import reveal
@@ -42,7 +42,6 @@ LEAST_RESERVED_BYTES = 10_000_000  # Borg takes no smaller additional_free_space
 # Borg looks for a lock ten times in all, so a long wait would be slept through after a dead Borg's lock is gone.
 # It is asked for a short one and, when that is over and nothing has been done, asked again.
 LOCK_WAIT_SECONDS = 10.0
-LOCK_TIMEOUT = 73
 NOT_ENCRYPTED = ("none", "authenticated", "authenticated-blake2")
 ENCRYPTION_MODES = ("repokey", "repokey-blake2", "keyfile", "keyfile-blake2")
 
@@ -225,10 +224,7 @@ class Repository:
             if finished.returncode != LOCK_TIMEOUT or time.monotonic() >= deadline:
                 break
         if finished.returncode:
-            meant, said = failure(finished.returncode, finished.stderr)
-            kind = {NOT_ENCRYPTED_AND_NEW: PreflightError, LOCK_TIMEOUT: RepositoryLockedError}.get(
-                meant, RepositoryError
-            )
+            kind, said = failure(finished.returncode, finished.stderr)
             raise kind(f"repository {self.name} ({self.settings.path}) {what_failed}: {said}")
         return Answer(finished.stdout, log_messages(finished.stderr))
 

@@ -111,5 +111,10 @@ def _end(exit_code: int | None) -> NoReturn:
     sys.exit(exit_code or 1)
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+def _terminate(number: int, _frame: FrameType | None) -> NoReturn:
+    signal.signal(number, _already_ending)  # not SIG_IGN, which the children would have, too
     raise Terminated
+
+
+def _already_ending(_signal: int, _frame: FrameType | None) -> None:
+    """Let what is left be taken away in peace."""

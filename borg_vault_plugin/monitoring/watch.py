@@ -50,11 +50,11 @@ class Tail(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep one line."""
-        self._lines.append(visible(record.getMessage()))
+        self._lines.append(record.getMessage())
 
     def lines(self) -> tuple[str, ...]:
         """Give the lines without any secret."""
-        return tuple(map(redacted, self._lines))
+        return tuple(visible(redacted(line)) for line in self._lines)
 
 
 def watched(

@@ -16,7 +16,7 @@ from borg_vault_plugin.borg import Inventory
 from borg_vault_plugin.chain.source import NotCheckedError
 from borg_vault_plugin.config import Settings
 from borg_vault_plugin.confirmed import recognised
-from borg_vault_plugin.errors import PreflightError, RepositoryError, UsageError
+from borg_vault_plugin.errors import PreflightError, RepositoryAwayError, RepositoryError, UsageError
 from borg_vault_plugin.evidence.drill import PastDrill, drill_page
 from borg_vault_plugin.evidence.page import write_page
 from borg_vault_plugin.history import Event, History
@@ -125,6 +125,8 @@ def _chosen(settings: Settings, request: Request, word: Word) -> Iterator[Chosen
         begun, problem = time.monotonic(), None
         try:
             stored.extract(directory)
+        except RepositoryAwayError:
+            raise
         except RepositoryError as error:
             problem = str(error)
         extraction = Extraction(stored.archive.name, directory, seconds_since(begun), problem, stored.archive)
