@@ -163,7 +163,9 @@ def _check_left(scene: Scene, after: Aftermath) -> None:
     shelf = [path for path in site.stage.parent.iterdir() if path != site.stage]
     left = [*site.staging.glob("*/*"), *shelf, *filter(Path.exists, scratch_of(scene))]
     after.demand(not left, f"left: {', '.join(str(path) for path in left)}")
-    locks = [path for place in (site.repository.path, site.place / "borg") for path in place.rglob("lock.*")]
+    places = site.repository.path, site.place / "borg"
+    # Borg makes a lock under a temporary name: one that is killed meanwhile leaves it, and it locks nobody out.
+    locks = [path for place in places for path in place.rglob("lock.*") if path.suffix != ".tmp"]
     after.demand(not locks, f"Borg's locks are left: {', '.join(path.name for path in locks)}")
     try:
         with run_lock(site.state, LABEL):
