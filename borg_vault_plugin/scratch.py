@@ -21,7 +21,7 @@ from borg_vault_plugin.errors import PreflightError
 
 logger = logging.getLogger(__name__)
 
-PREFIX = "bv-"
+PREFIX, RUN_PREFIX = "bv-", "run-"
 SETTLED_SECONDS = 60.0  # a directory younger than this may belong to a process that is about to lock it
 
 
@@ -47,16 +47,22 @@ def scratch_directory(place: Path) -> Iterator[Path]:
 def held(directory: Path) -> Iterator[Path]:
     """Give a path that leads to a directory as it is now, also for children, whatever is put in its place later.
 
-    Raises OSError when a link stands there, or in the place of the scratch directory that it is in.
+    Raises OSError when a link stands there, or in the place of the private directory that it is in. An OSError inside
+    names the directory, and not the path that was given for it.
     """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         # What is above that is its owner's, who may call a link bv-backups.
-        ours = next(one for one in (directory, *directory.parents) if one.name.startswith(PREFIX) or one == one.parent)
+        above = (directory, *directory.parents)
+        ours = next((one for one in above if one.name.startswith((PREFIX, RUN_PREFIX))), directory)
         if ours.is_symlink():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(ours))
         # A child changes its directory before it lets go of what it has inherited.
         yield Path(f"/proc/self/fd/{descriptor}")
+    except OSError as error:
+        if isinstance(error.filename, str):
+            error.filename = error.filename.replace(f"/proc/self/fd/{descriptor}", str(directory), 1)
+        raise
     finally:
         os.close(descriptor)
 

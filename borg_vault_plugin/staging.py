@@ -26,6 +26,7 @@ import msgspec
 
 from borg_vault_plugin.errors import PreflightError, SourceError
 from borg_vault_plugin.progress import Advance, Progress, unseen
+from borg_vault_plugin.scratch import RUN_PREFIX, held
 
 MANIFEST = "manifest.json"
 CHECKSUMS = "SHA256SUMS"
@@ -102,15 +103,16 @@ class Staging:
 
         Raises SourceError when the path leads out of staging or is taken.
         """
-        target = self.directory / checked_path(path)
+        plain = checked_path(path)
         with staging_failures(self.directory):
-            yield from self._written(path, target)
+            _refuse_after(self.over)
+            with held(self.directory) as place:
+                # Each below the other, and never staging itself, which is gone when a run has ended.
+                for parent in reversed(plain.parents[:-1]):
+                    _make_inside(place / parent)
+                yield from self._written(path, place / plain)
 
     def _written(self, path: str, target: Path) -> Iterator[ArtifactFile]:
-        _refuse_after(self.over)
-        # Each below the other, and never staging itself, which is gone when a run has ended.
-        for parent in reversed(target.relative_to(self.directory).parents[:-1]):
-            (self.directory / parent).mkdir(mode=0o700, exist_ok=True)
         temporary = target.with_name(f".{target.name}.partial")
         try:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -129,6 +131,12 @@ class Staging:
             raise SourceError(f"artifact {path} is written twice: give each artifact a name of its own") from None
         temporary.unlink()
         logger.info("wrote %s, %s bytes", path, f"{artifact_file.size:,}")
+
+
+def _make_inside(directory: Path) -> None:
+    directory.mkdir(mode=0o700, exist_ok=True)
+    if directory.is_symlink():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(directory))
 
 
 def _refuse_after(over: threading.Event) -> None:
@@ -154,7 +162,8 @@ def staging_failures(directory: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in FULL:
             raise SourceError(f"staging in {directory}: {error.strerror}: {STAGING_ADVICE}") from error
-        if isinstance(error.filename, str) and Path(error.filename).is_relative_to(directory):
+        name = Path(error.filename) if isinstance(error.filename, str) else None
+        if name is not None and (name.is_relative_to(directory) or name == directory.parent):
             said = f"{error.filename}: {error.strerror}: look who changed it, and run again"
             raise SourceError(f"staging in {directory}: {said}") from error
         raise
@@ -165,7 +174,7 @@ def private_directory(parent: Path) -> Iterator[Path]:
     """Make a directory that only we can enter, and remove it with everything in it at the end."""
     try:
         parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        directory = Path(tempfile.mkdtemp(prefix="run-", dir=parent))
+        directory = Path(tempfile.mkdtemp(prefix=RUN_PREFIX, dir=parent))
     except OSError as error:
         raise PreflightError(f"no directory can be made in {parent}: {error.strerror}: {STAGING_ADVICE}") from error
     try:
@@ -176,7 +185,7 @@ def private_directory(parent: Path) -> Iterator[Path]:
 
 def sweep_staging(parent: Path) -> None:
     """Remove what killed runs left; call it only under the run lock, which their children would still hold."""
-    for leftover in parent.glob("run-*"):
+    for leftover in parent.glob(f"{RUN_PREFIX}*"):
         logger.info("removing %s, left by a run that was cut short", leftover)
         shutil.rmtree(leftover, ignore_errors=True)
 
@@ -219,9 +228,10 @@ def changed(before: Identities, now: Identities) -> str | None:
 def write_sealed(directory: Path, name: str, text: str) -> Artifact:
     """Write one of the files that seal a set (manifest, checksums, instructions)."""
     data = text.encode("utf-8")
-    descriptor = os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(data)
+    with held(directory) as place:
+        descriptor = os.open(place / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
     return Artifact(name, len(data), hashlib.sha256(data).hexdigest(), "borg-vault")
 
 

@@ -87,3 +87,35 @@ def test_what_changes_while_it_is_verified_ends_the_run(
 ) -> None:
     assert "badge.txt" in meddle(change, late=False, exit_code=4)
     assert repository.names() == []
+
+
+LINKED = """
+@hookimpl
+def collect_artifacts(snapshot, staging):
+    place = {place}
+    place.rename(place.with_name("aside"))
+    place.symlink_to({elsewhere!r})
+    with staging.write("more/badge.txt") as file:
+        file.write(b"original")
+    return [file.artifact()]
+"""
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("place", ["staging.directory", "staging.directory.parent", "staging.directory / 'more'"])
+def test_nothing_is_written_through_a_link_in_the_place_of_staging(
+    place: str,
+    repository: PlainRepository,
+    run_cli: RunCli,
+    install_plugin: InstallPlugin,
+    write_config: Callable[[str], Path],
+) -> None:
+    elsewhere = repository.path.parent / "elsewhere"
+    (elsewhere / "set").mkdir(parents=True)
+    make = "" if "more" not in place else "    (staging.directory / 'more').mkdir()\n"
+    install_plugin(LINKED.replace("    place =", f"{make}    place =").format(place=place, elsewhere=str(elsewhere)))
+    write_config(CONFIG)
+    said = run_cli("create", exit_code=4).stderr
+    assert "Not a directory: look who changed it, and run again" in said
+    assert [path for path in elsewhere.rglob("*") if not path.is_dir()] == []
+    assert repository.names() == []

@@ -20,7 +20,7 @@ from borg_vault_plugin.doctor.checks import Check, found, not_checked, ok, refus
 from borg_vault_plugin.errors import PreflightError
 from borg_vault_plugin.preflight import Estimate, check_space
 from borg_vault_plugin.recovery.ground import FLOOR_BYTES, GROWTH, find_distribution
-from borg_vault_plugin.scratch import abandoned
+from borg_vault_plugin.scratch import RUN_PREFIX, abandoned
 
 LEAST_STATE_BYTES = 1 << 20
 NAMELESS, NAME_IT = "this user number has no name", "add it to /etc/passwd (of the image, in a container)"
@@ -128,7 +128,7 @@ def leftovers(settings: Settings, series: Series) -> Iterator[Check]:
     left: list[Path] = []
     for one in (Series(series.label, name) for name in settings.sets.configured):
         if running(settings, one) is None:
-            left += sorted((settings.staging_parent / one.prefix).glob("run-*"))
+            left += sorted((settings.staging_parent / one.prefix).glob(f"{RUN_PREFIX}*"))
     for place in {settings.staging_parent, *settings.staging_parent.glob("@*"), Path(tempfile.gettempdir())}:
         left += abandoned(place)
     if left:
