@@ -45,19 +45,19 @@ every_way = pytest.mark.parametrize("way", WAYS, ids=NAMES)
 
 # What a test kills: a process that runs a cluster with a busy client, says where it is, and waits.
 PARENT = """
-import json, sys, time
+import json, signal, sys, time
 from pathlib import Path
 import psycopg
 from borg_vault_plugin.cluster import Distribution, throwaway_cluster
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests in the background ignores it
 major, programs, way = json.loads(sys.argv[1])
 with throwaway_cluster(Distribution(major, Path(programs)), **way) as cluster:
     psycopg.connect(cluster.conninfo()).execute("SELECT 1")
     children = Path(f"/proc/{cluster.pid}/task/{cluster.pid}/children").read_text().split()
     places = [str(cluster.directory), str(cluster.socket_directory)]
     print(json.dumps({"processes": [cluster.pid, *map(int, children)], "places": places}), flush=True)
-    while True:
-        time.sleep(0.1)  # a signal that comes just before a sleep begins does not end it
+    time.sleep(600)
 """
 
 
