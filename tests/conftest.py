@@ -19,6 +19,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from borg_vault_plugin import redaction
 from borg_vault_plugin.cluster import (
     Cluster,
     Distribution,
@@ -87,6 +88,7 @@ def skip_reason(report: pytest.TestReport | pytest.CollectReport) -> str:
 def private_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Keep tests from what the developer has set up, from the developer's files, and from each other."""
     umask = os.umask(0o022)
+    monkeypatch.setattr(redaction, "_known", set())  # what one test keeps secret may be another one's host
     for name in os.environ:
         if name.startswith(INHERITED_PREFIXES):
             monkeypatch.delenv(name)
