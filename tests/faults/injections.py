@@ -106,7 +106,8 @@ INJECTIONS: dict[str, Injection] = {
     ),
     "repository disk full": Injection(
         full_disk(lambda scene: scene.site.repository.path, "96m"),
-        ending(0, 5, 7, stage=(0, 11), drill=(0, 5, 10, 11)),
+        # A swap is refused where nobody can say what newer archives hold.
+        ending(0, 5, 7, stage=(0, 11), restore=(0, 5, 7, 12), drill=(0, 5, 10, 11)),
         refuses=True,
     ),
     "state disk full": Injection(full_disk(lambda scene: scene.site.state, "4m"), ending(0, 3), refuses=True),
