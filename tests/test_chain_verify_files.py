@@ -568,9 +568,10 @@ def test_what_processes_are_forked_from_is_begun_early_with_everything_imported_
     size: int, jobs: int, *, begun: bool
 ) -> None:
     program = (
-        "import glob, pathlib, borg_vault_plugin.cli\n"
+        "import glob, pathlib, time, borg_vault_plugin.cli\n"
         "from borg_vault_plugin.chain.ranges import RANGE_BYTES, begin_processes\n"
         f"begin_processes({size} * RANGE_BYTES, {jobs})\n"
+        "time.sleep(1)  # until they run what they were forked for\n"
         "for children in glob.glob('/proc/self/task/*/children'):\n"
         "    for child in pathlib.Path(children).read_text().split():\n"
         "        print(pathlib.Path(f'/proc/{child}/cmdline').read_text())\n"
