@@ -90,6 +90,8 @@ def begin(*, quiet: bool, verbose: bool) -> None:
     ROOT.propagate = False
     telling.setLevel(logging.WARNING if quiet else logging.NOTSET)
     ROOT.setLevel(logging.DEBUG if verbose else logging.INFO)
+    # psycopg logs what went wrong after the error that is told; with no handler for it, Python writes it to stderr.
+    logging.getLogger("psycopg").handlers = [logging.NullHandler()]
 
 
 @contextlib.contextmanager

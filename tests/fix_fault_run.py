@@ -245,8 +245,9 @@ def adopt_orphans(*, adopt: bool) -> None:
 
 def only_line(said: Said) -> str:
     """Give the one line that a failed run says on standard error."""
-    (line,) = said.stderr.splitlines()
-    return line
+    lines = said.stderr.splitlines()
+    assert len(lines) == 1, said.stderr
+    return lines[0]
 
 
 def whole_archives(repository: PlainRepository, directory: Path) -> list[str]:

@@ -9,6 +9,7 @@ import pytest
 from fix_fault_phases import MID_COPY
 from fix_fault_proxy import CHAIN, DUMP, ESTIMATE, EXPORT, REGISTRY, SURVEY, Proxy
 from fix_fault_run import LeftClean, StartRun, only_line
+from fix_plugin import InstallPlugin
 from fix_vault import Vault
 
 pytest_plugins = ("fix_server", "fix_faults")
@@ -28,6 +29,19 @@ PLACES = {
 SILENT_PLACES = [place for place in PLACES if place != "in the registry"]
 GIVEN_UP_SECONDS = 15
 
+# The connection goes while a COPY is already ending with another error: psycopg has something to say about that, too.
+CUT_OFF = """
+import os, socket
+@hookimpl
+def collect_artifacts(snapshot, staging):
+    with snapshot.connection() as connection, connection.cursor() as cursor:
+        with cursor.copy("COPY (SELECT generate_series(1, 1000000)) TO STDOUT") as copy:
+            copy.read()
+            with socket.socket(fileno=os.dup(connection.fileno())) as traffic:
+                traffic.shutdown(socket.SHUT_RDWR)
+            raise SourceError("that is enough")
+"""
+
 
 @pytest.mark.parametrize("place", PLACES)
 def test_a_connection_that_is_cut_is_told_and_leaves_nothing(
@@ -39,6 +53,15 @@ def test_a_connection_that_is_cut_is_told_and_leaves_nothing(
     assert proxy.reached.is_set()
     assert "server closed the connection unexpectedly: look at the server's log, then run again" in line
     left_clean()
+
+
+@pytest.mark.usefixtures("server", "repository")
+def test_of_two_errors_the_first_is_told(
+    start: StartRun, install_plugin: InstallPlugin, write_config: WriteConfig
+) -> None:
+    install_plugin(CUT_OFF)
+    write_config('plugins = ["badge"]\n')
+    assert only_line(start("create").ended(4)) == "borg-vault: hook badge: that is enough"
 
 
 @pytest.mark.parametrize("place", SILENT_PLACES)
