@@ -108,7 +108,6 @@ def child(
     stderr: int | IO[bytes] = subprocess.PIPE,
     cwd: Path | None = None,
     pass_fds: Iterable[int] = (),
-    in_own_session: bool = True,
     feed: Feed | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start a child; on leaving it is gone: asked to stop, then killed, and reaped.
@@ -125,7 +124,7 @@ def child(
         stderr=stderr,
         cwd=cwd,
         pass_fds=tuple(pass_fds),
-        start_new_session=in_own_session,
+        start_new_session=True,
     )
     feeding = threading.Thread(target=_write, args=(feed, process.stdin), daemon=True) if feed else None
     try:

@@ -55,8 +55,7 @@ def held(directory: Path) -> Iterator[Path]:
         # What is above that is its owner's, who may call a link bv-backups.
         above = (directory, *directory.parents)
         ours = next((one for one in above if one.name.startswith((PREFIX, RUN_PREFIX))), directory)
-        if ours.is_symlink():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(ours))
+        refuse_link(ours)
         # A child changes its directory before it lets go of what it has inherited.
         yield Path(f"/proc/self/fd/{descriptor}")
     except OSError as error:
@@ -65,6 +64,12 @@ def held(directory: Path) -> Iterator[Path]:
         raise
     finally:
         os.close(descriptor)
+
+
+def refuse_link(directory: Path) -> None:
+    """Raise NotADirectoryError when a symbolic link stands in a directory's place."""
+    if directory.is_symlink():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(directory))
 
 
 def private_place(place: Path) -> Path:

@@ -26,7 +26,7 @@ import msgspec
 
 from borg_vault_plugin.errors import PreflightError, SourceError
 from borg_vault_plugin.progress import Advance, Progress, unseen
-from borg_vault_plugin.scratch import RUN_PREFIX, held
+from borg_vault_plugin.scratch import RUN_PREFIX, held, refuse_link
 
 MANIFEST = "manifest.json"
 CHECKSUMS = "SHA256SUMS"
@@ -109,7 +109,8 @@ class Staging:
             with held(self.directory) as place:
                 # Each below the other, and never staging itself, which is gone when a run has ended.
                 for parent in reversed(plain.parents[:-1]):
-                    _make_inside(place / parent)
+                    (place / parent).mkdir(mode=0o700, exist_ok=True)
+                    refuse_link(place / parent)
                 yield from self._written(path, place / plain)
 
     def _written(self, path: str, target: Path) -> Iterator[ArtifactFile]:
@@ -131,12 +132,6 @@ class Staging:
             raise SourceError(f"artifact {path} is written twice: give each artifact a name of its own") from None
         temporary.unlink()
         logger.info("wrote %s, %s bytes", path, f"{artifact_file.size:,}")
-
-
-def _make_inside(directory: Path) -> None:
-    directory.mkdir(mode=0o700, exist_ok=True)
-    if directory.is_symlink():
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(directory))
 
 
 def _refuse_after(over: threading.Event) -> None:
