@@ -35,8 +35,8 @@ program still ran when it was struck, and as failed when anything does not hold,
 - Modes are taken away from root by running without CAP_DAC_OVERRIDE; for the drill, which needs that, the disk becomes
   read-only. Small disks are tmpfs, which only root can mount: elsewhere these runs are not injected.
 - Connections are cut after a number of bytes by a proxy on loopback: in mid-COPY when the chain is exported (by a
-  restore: when it exports the restored database once more), in mid-dump when `pg_dump` reads a table. A restore's in
-  "mid-dump" are all cut at once when one of its `pg_dump` and `pg_restore` runs.
+  restore: when it exports the restored database once more), in mid-dump when `pg_dump` reads a table. Of a restore's
+  in "mid-dump" those are cut on which one of its `pg_dump` and `pg_restore` waits for an answer.
 - After a swap that ended with 0 only the archived content may be live, after one that failed only what was live; where
   the program was killed, or the server or the way to it was lost, the COMMIT may have been made or not.
 - That the operating system refuses where nobody expected it is allowed only when a disk is full, rights were changed or

@@ -35,5 +35,4 @@ def faults() -> Iterator[str]:
     if path.exists():
         found = json.loads(path.read_bytes())
         totals = ", ".join(f"{found[name]} {name}" for name in ("runs", "injected", "survived", "failed", "lost"))
-        why = f", and [what failed, and was mended]({FAULTS.parent / 'failed.md'})" if found["failed"] else ""
-        yield from wrapped(f"**{totals}**: [what happened to which command]({FAULTS / 'faults.md'}){why}.")
+        yield from wrapped(f"**{totals}**: [what happened to which command]({FAULTS / 'faults.md'}).")
