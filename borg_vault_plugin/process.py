@@ -90,12 +90,22 @@ class _Child(subprocess.Popen[bytes]):
     """A child that is ended, too, when an interruption comes while it is being started."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - what Popen takes
+        before = _children()
         try:
             super().__init__(*arguments, **options)
         except BaseException:
-            if getattr(self, "pid", None) is not None:
+            # It may be there already, and only its number be lost with what was interrupted.
+            for pid in _children() - before:
+                self.pid = pid
                 end(self)
             raise
+
+
+def _children() -> set[int]:
+    """Give the children that this thread has started (proc(5): task/TID/children)."""
+    with contextlib.suppress(OSError):
+        return set(map(int, Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text("ascii").split()))
+    return set()
 
 
 @contextlib.contextmanager

@@ -67,6 +67,34 @@ def test_a_child_that_is_late_is_ended_with_all_that_it_started(script: str, mon
     eventually(lambda: not list(living(started[0].pid)), "all are gone")
 
 
+# An interruption that comes when the child is there, and nobody has its number yet.
+FORKED = """
+import os, signal, sys
+from _posixsubprocess import fork_exec
+from pathlib import Path
+from borg_vault_plugin.process import child, plain_environment
+
+def interrupt(frame, event, function):
+    if event == "c_return" and function is fork_exec:
+        sys.setprofile(None)
+        print("forked")
+        signal.raise_signal(signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.setprofile(interrupt)
+try:
+    with child(["sleep", "60"], env=plain_environment()):
+        print("started")
+except KeyboardInterrupt:
+    print("children:", Path(f"/proc/self/task/{os.getpid()}/children").read_text())
+"""
+
+
+def test_a_child_that_was_just_forked_is_ended_too() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKED], check=False, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "forked\nchildren: \n", "")
+
+
 def living(group: int) -> Iterator[str]:
     """Give what is known of every process of a group that is not only waiting to be reaped."""
     for path in Path("/proc").glob("[0-9]*/stat"):

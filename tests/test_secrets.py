@@ -39,7 +39,7 @@ repositories = ["escrow"]
 url = {{ env = "PING_URL" }}
 [repositories.escrow]
 path = "{escrow}"
-passphrase = {{ command = "cat {place}/of-escrow" }}
+passphrase = {{ command = "sh -c 'sleep 0.3; cat {place}/of-escrow'" }}
 """
 
 
