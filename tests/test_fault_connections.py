@@ -31,14 +31,13 @@ GIVEN_UP_SECONDS = 15
 
 # The connection goes while a COPY is already ending with another error: psycopg has something to say about that, too.
 CUT_OFF = """
-import os, socket
+from borg_vault_plugin.database import cut
 @hookimpl
 def collect_artifacts(snapshot, staging):
     with snapshot.connection() as connection, connection.cursor() as cursor:
         with cursor.copy("COPY (SELECT generate_series(1, 1000000)) TO STDOUT") as copy:
             copy.read()
-            with socket.socket(fileno=os.dup(connection.fileno())) as traffic:
-                traffic.shutdown(socket.SHUT_RDWR)
+            cut(connection)
             raise SourceError("that is enough")
 """
 
