@@ -65,8 +65,9 @@ class Link:
     backend: int | None = None
     struck: bool = False
     passed: int = 0
+    ending: bytes = b""
     waits: bool = False
-    """Whether the client has not had the whole answer to what it said last."""
+    """Whether the server has not given the whole answer to what the client said last."""
 
     def close(self) -> None:
         """End it in both directions."""
@@ -172,9 +173,11 @@ class Proxy:
             while answer := link.server.recv(1 << 16):
                 if link.backend is None and (key := BACKEND_KEY.search(answer)):
                     link.backend = struct.unpack("!i", key[1])[0]
+                # Before it is passed on: a client that has its answer may ask again, and then it waits.
+                link.ending = (link.ending + answer)[-6:]
+                link.waits = link.ending[:5] != READY
                 if not self._passed(link, answer):
                     break
-                link.waits = answer[-6:-1] != READY
         link.close()
         for end in (link.client, link.server):
             end.close()
