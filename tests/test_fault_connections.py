@@ -27,7 +27,7 @@ PLACES = {
 }
 
 SILENT_PLACES = [place for place in PLACES if place != "in the registry"]
-GIVEN_UP_SECONDS = 15
+GIVEN_UP_SECONDS = 30
 
 # The connection goes while a COPY is already ending with another error: psycopg has something to say about that, too.
 CUT_OFF = """
