@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+import signal
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from borg_vault_plugin import process
@@ -18,6 +19,8 @@ MAGIC = b"PGDMP"
 NOISE_BYTES = 1 << 20  # where a dump is looked for, behind what a shell or wrapper may write first
 PG_CLASS = 1259  # the catalogue in which tables have their numbers
 READ_SECONDS = 6 * 3600.0
+# Sent by somebody, or by the kernel when memory is short: they say nothing of the dump, as a SIGSEGV does.
+FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM)
 
 
 def check_dump(
@@ -34,8 +37,14 @@ def check_dump(
         raise SourceError(
             f"{path.name} does not begin as a dump of pg_dump does{found}: look at what else writes to its output"
         )
-    _pg_restore(clients, path, "--file=/dev/null", kept=kept)
-    listing = _pg_restore(clients, path, "--list", kept=kept)
+
+    def pg_restore(action: str) -> bytes:
+        return printed(
+            path, clients, lambda: clients.call("pg_restore", action, dump=path).run(timeout=READ_SECONDS, kept=kept)
+        )
+
+    pg_restore("--file=/dev/null")
+    listing = pg_restore("--list")
     for table in tables:
         # By its number, since names are printed in the database's encoding and may be the beginning of other names.
         entry = f"; 0 {table.oid} TABLE DATA " if table.has_data else f"; {PG_CLASS} {table.oid} TABLE "
@@ -45,11 +54,17 @@ def check_dump(
             )
 
 
-def _pg_restore(clients: Clients, path: Path, action: str, *, kept: process.Kept) -> bytes:
+def printed(dump: Path, clients: Clients, call: Callable[[], process.Finished]) -> bytes:
+    """Give what pg_restore, when called, prints of a dump; raises SourceError unless it read the dump to its end."""
+    reader = f"pg_restore {clients.version}"
     try:
-        done = clients.call("pg_restore", action, dump=path).run(timeout=READ_SECONDS, kept=kept)
+        done = call()
     except (OSError, process.TimeoutExpired) as error:
-        raise SourceError(f"{path.name} cannot be read by pg_restore {clients.version}: {error}") from error
+        raise SourceError(f"{dump.name} cannot be read by {reader}: {error}") from error
+    if -done.returncode in FROM_OUTSIDE:
+        ended = process.ending(done.returncode)
+        raise SourceError(f"{dump.name} was not read to its end: {reader} was {ended}: run again")
     if done.returncode:
-        raise SourceError(f"{path.name} is not whole: pg_restore {clients.version} says: {done.last_words()}")
+        said = f"says: {done.last_words()}" if done.stderr else f"gave up: {process.ending(done.returncode)}"
+        raise SourceError(f"{dump.name} is not whole: {reader} {said}")
     return done.stdout

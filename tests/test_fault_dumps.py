@@ -46,7 +46,8 @@ PG_DUMPS = {
 }
 PG_RESTORES = {
     "it fails": ("echo 'pg_restore: error: out of luck' >&2; exit 1", "pg_restore: error: out of luck"),
-    "it is killed": ("kill -KILL $$", "db.dump is not whole"),
+    "it crashes": ("kill -SEGV $$", "gave up: ended by SIGSEGV"),
+    "it is killed": ("kill -KILL $$", "was ended by SIGKILL: run again"),
 }
 HANGING = {
     "pg_dump at once": ("pg_dump", "exec sleep 1000"),

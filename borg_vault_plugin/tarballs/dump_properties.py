@@ -19,6 +19,7 @@ from borg_vault_plugin import process
 from borg_vault_plugin.chain.source import NotCheckedError
 from borg_vault_plugin.clients import Clients
 from borg_vault_plugin.database import explain
+from borg_vault_plugin.dump import printed
 from borg_vault_plugin.errors import SourceError
 from borg_vault_plugin.properties import Properties, Role, database_sql, read_properties
 from borg_vault_plugin.recovery.rebuild import discard, make_database, statements
@@ -52,13 +53,9 @@ class Told:
 def print_dump(clients: Clients, dump: Path, *arguments: str) -> str:
     """Have pg_restore print something of a dump. Raises SourceError."""
     command = [str(clients.program("pg_restore")), *arguments, str(dump)]
-    try:
-        done = process.run(command, env=process.plain_environment(), timeout=PRINT_SECONDS)
-    except (OSError, process.TimeoutExpired) as error:
-        raise SourceError(f"{dump.name} cannot be read by pg_restore {clients.version}: {error}") from error
-    if done.returncode:
-        raise SourceError(f"{dump.name} is not whole: pg_restore {clients.version} says: {done.last_words()}")
-    return done.stdout.decode("utf-8", "replace")
+    environment = process.plain_environment()
+    text = printed(dump, clients, lambda: process.run(command, env=environment, timeout=PRINT_SECONDS))
+    return text.decode("utf-8", "replace")
 
 
 def definitions(clients: Clients, dump: Path) -> str:
