@@ -18,6 +18,8 @@ from fix_vault import Vault, connect, digests, new_database, role, url_of
 from borg_vault_plugin import export_registry
 from borg_vault_plugin.database import source_from_url
 from borg_vault_plugin.process import run
+from borg_vault_plugin.sample.database import add_months
+from borg_vault_plugin.sample.plan import HOUR
 from borg_vault_plugin.session import prepare_session
 from borg_vault_plugin.snapshot import open_snapshot
 
@@ -32,6 +34,7 @@ def collect_artifacts(snapshot, staging):
         file.write(str(connection.execute("SELECT 1 FROM pg_sleep(0.6)").fetchone()[0]).encode())
     yield file.artifact()
 """
+YEARS_OF_WRITING = 3 * 365 * 24 * HOUR
 SETTINGS = {
     "TimeZone": "'Asia/Kathmandu'",
     "DateStyle": "'German, DMY'",
@@ -81,11 +84,15 @@ def writing(vault: Vault) -> Iterator[Callable[[], int]]:
     done, begun = threading.Event(), threading.Event()
     days: list[int] = []
     failures: list[BaseException] = []
+    last = vault.sample.plan.end + YEARS_OF_WRITING
+    # A month that is added is a migration: a run starts over for one, but here one would follow at once.
+    with vault.connect() as connection:
+        add_months(connection, vault.sample.plan.end, last)
 
     def write() -> None:
         try:
             with vault.connect() as connection:
-                while not done.is_set():
+                while not done.is_set() and vault.sample.plan.end < last:
                     vault.sample.grow(connection, entries=6, rotate=len(days) % 2 == 0, records_updated=2)
                     days.append(1)
                     begun.set()
